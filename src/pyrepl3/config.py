@@ -1,0 +1,132 @@
+"""Settings, read once and passed down. Frozen; unknown fields are refused; None means no limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+
+class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all settings."""
+
+
+def _check_positive(settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive or None (no limit), not {value!r}")
+
+
+class Limits(_Settings):
+    """What one cell may use. Every field is per cell; None means no limit.
+
+    ``wall``: seconds from start to end, waiting included. ``memory``: bytes by which the process may
+    grow while the cell runs (watched, not enforced, in the caller's process). ``output``: bytes
+    written to stdout and stderr, in UTF-8. ``coroutines``: tasks alive at once.
+    """
+
+    wall: float | None = None
+    memory: int | None = None
+    output: int | None = None
+    coroutines: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "wall", "memory", "output", "coroutines")
+
+
+class ImportPolicy(_Settings):
+    """Which top packages the cells' own import statements may name. A policy, not a boundary.
+
+    ``allowed=None`` allows all that is not denied; ``denied`` wins over ``allowed``.
+    """
+
+    allow: bool = True
+    allowed: frozenset[str] | None = None
+    denied: frozenset[str] = frozenset()
+
+
+class ExecutorConfig(_Settings):
+    """Configuration for AsyncExecutor and Session: the specification's fields and defaults.
+
+    It takes effect only where it is passed; without one there are no limits and no import policy.
+    ``max_execution_time`` in seconds, ``max_memory_usage`` and ``max_output`` and ``cache_bytes`` in
+    bytes, ``max_coroutines`` and ``cache_size`` are counts.
+
+    ``enable_ast_optimization`` allows passes over the tree before it is compiled; none is built in
+    yet. ``trace_execution`` reports each line as an event, ``collect_stats`` counts,
+    ``verbose_errors`` gives whole tracebacks instead of the last line only.
+    """
+
+    # Execution limits
+    max_execution_time: float | None = 30.0
+    max_memory_usage: int | None = 512 * MiB
+    max_coroutines: int | None = 1000
+    max_output: int | None = None
+
+    # Optimisation settings
+    enable_compilation_cache: bool = True
+    enable_ast_optimization: bool = True
+    cache_size: int = 1000
+    cache_bytes: int = 64 * MiB
+
+    # Safety settings
+    allow_imports: bool = True
+    allowed_modules: frozenset[str] | None = None
+    denied_modules: frozenset[str] | None = frozenset({"os", "sys", "subprocess"})
+
+    # Debug settings
+    trace_execution: bool = False
+    collect_stats: bool = True
+    verbose_errors: bool = True
+
+    def __post_init__(self) -> None:
+        _check_positive(
+            self,
+            "max_execution_time",
+            "max_memory_usage",
+            "max_coroutines",
+            "max_output",
+            "cache_size",
+            "cache_bytes",
+        )
+        for name in ("allowed_modules", "denied_modules"):
+            value: Any = getattr(self, name)
+            if isinstance(value, str):
+                raise TypeError(f"{name} takes a set of module names, not the string {value!r}")
+            if value is not None and not isinstance(value, frozenset):
+                msgspec.structs.force_setattr(self, name, frozenset(value))
+
+    @property
+    def limits(self) -> Limits:
+        """The limits among these settings."""
+        return Limits(
+            wall=self.max_execution_time,
+            memory=self.max_memory_usage,
+            output=self.max_output,
+            coroutines=self.max_coroutines,
+        )
+
+    @property
+    def imports(self) -> ImportPolicy:
+        """The import policy among these settings."""
+        return ImportPolicy(
+            allow=self.allow_imports,
+            allowed=self.allowed_modules,
+            denied=self.denied_modules or frozenset(),
+        )
+
+
+def unlimited(*, denied: Iterable[str] = ()) -> ExecutorConfig:
+    """The configuration that holds where none is passed: no limits, no import policy."""
+    return ExecutorConfig(
+        max_execution_time=None,
+        max_memory_usage=None,
+        max_coroutines=None,
+        denied_modules=frozenset(denied),
+    )

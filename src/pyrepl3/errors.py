@@ -1,0 +1,144 @@
+"""Every error that PyREPL3 raises, as one tree.
+
+::
+
+    PyREPL3Error
+    ├── ExecutionError             running a cell went wrong (the specification's five below)
+    │   ├── CompilationError       also a SyntaxError: the source does not compile
+    │   ├── AsyncContextError      the code needs a loop or a thread that it does not have
+    │   ├── NamespaceError         a name that may not be bound, or bound like this
+    │   ├── CancellationError      our interrupt stopped the cell
+    │   ├── LimitExceededError     the cell used more than its limits allow
+    │   └── WorkerDiedError        the process that ran the cell is gone
+    ├── SessionError
+    │   ├── SessionInUseError      another process has the session open
+    │   ├── SessionClosedError     it was closed, or never opened
+    │   └── SessionNotFoundError   no session of that name in the store
+    ├── LostValueError             also a NameError: a name that a restore could not bring back
+    ├── StoreError                 reading or writing the store failed
+    │   └── StoreCorruptError      what was read is not what was written
+    └── SourceError                a file that is no Python file or notebook we can run
+
+    KeyboardInterrupt
+    └── CellInterrupt              control flow inside a cell; never leaves the engine
+
+The user's own exception is a value (``Failed.error``) in sessions and is raised unchanged by
+``AsyncExecutor.execute``; it is never wrapped in one of these.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+type LimitName = Literal["wall", "memory", "output", "coroutines"]
+
+_UNITS: dict[str, str] = {"wall": " s", "memory": " bytes", "output": " bytes", "coroutines": ""}
+
+
+class PyREPL3Error(Exception):
+    """Base of every error that PyREPL3 raises on its own account."""
+
+
+class ExecutionError(PyREPL3Error):
+    """Base exception for execution errors."""
+
+
+class CompilationError(ExecutionError, SyntaxError):
+    """Code compilation failed; nothing of the cell has run.
+
+    Carries the attributes of a SyntaxError (``lineno``, ``offset``, ``text``, …).
+    ``proposal`` is a repaired source that compiles, where one was found, and ``changes``
+    says in words what the repair changed.
+    """
+
+    proposal: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+class AsyncContextError(ExecutionError):
+    """Async context violation: the message says what to write instead."""
+
+
+class NamespaceError(ExecutionError):
+    """Namespace operation error."""
+
+
+class CancellationError(ExecutionError):
+    """Execution was cancelled by our interrupt (never by the caller's own cancellation)."""
+
+
+class LimitExceededError(ExecutionError):
+    """A cell used more of a resource than its limits allow.
+
+    ``used`` and ``allowed`` share the unit of ``limit``: seconds for ``"wall"``, bytes for
+    ``"memory"`` and ``"output"``, a count for ``"coroutines"``.
+    """
+
+    def __init__(self, limit: LimitName, used: float, allowed: float) -> None:
+        self.limit, self.used, self.allowed = limit, used, allowed
+        super().__init__(limit, used, allowed)
+
+    def __str__(self) -> str:
+        unit = _UNITS[self.limit]
+        return (
+            f"{self.limit} limit exceeded: used {self.used:g}{unit} of {self.allowed:g}{unit}; "
+            f"raise Limits.{self.limit} or split the cell"
+        )
+
+
+class WorkerDiedError(ExecutionError):
+    """The process or thread that ran the cell is gone."""
+
+
+class SessionError(PyREPL3Error):
+    """A session cannot be used as asked."""
+
+
+class SessionInUseError(SessionError):
+    """Another process (or another session object in this one) has the session open."""
+
+    def __init__(self, name: str, pid: int | None) -> None:
+        self.name, self.pid = name, pid
+        super().__init__(name, pid)
+
+    def __str__(self) -> str:
+        who = f"pid {self.pid}" if self.pid else "another process"
+        return f"session {self.name!r} is in use by {who}; close it there or choose another name"
+
+
+class SessionClosedError(SessionError):
+    """The session is closed."""
+
+
+class SessionNotFoundError(SessionError):
+    """The store has no session of that name."""
+
+    def __init__(self, name: str, store: str) -> None:
+        self.name, self.store = name, store
+        super().__init__(name, store)
+
+    def __str__(self) -> str:
+        return f"no session {self.name!r} in {self.store}; `pyrepl3 sessions` lists what is there"
+
+
+class LostValueError(PyREPL3Error, NameError):
+    """A name that was bound before the restart and could not be stored or restored."""
+
+
+class StoreError(PyREPL3Error):
+    """Reading or writing the store failed; the running session goes on."""
+
+
+class StoreCorruptError(StoreError):
+    """What was read from the store is not what was written."""
+
+
+class SourceError(PyREPL3Error):
+    """A source file cannot be turned into cells; the message names file, cell and line."""
+
+
+class CellInterrupt(KeyboardInterrupt):
+    """Raised inside a cell's code to stop it; user code may catch it as KeyboardInterrupt.
+
+    A BaseException, so that ``except Exception`` in user code does not swallow it.
+    """

@@ -1,0 +1,1 @@
+"""Source to code. Pure: no event loop, no threads, no files."""

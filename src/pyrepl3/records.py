@@ -1,0 +1,391 @@
+"""The vocabulary: frozen values that cross every seam. No behaviour beyond reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from pyrepl3.errors import CancellationError
+
+
+class ExecutionMode(Enum):
+    """What kind of code a cell is: a label. Where it runs is its placement."""
+
+    TOP_LEVEL_AWAIT = "top_level_await"
+    ASYNC_DEF = "async_def"
+    BLOCKING_SYNC = "blocking_sync"
+    SIMPLE_SYNC = "simple_sync"
+    UNKNOWN = "unknown"
+
+
+type Placement = Literal["loop", "thread"]
+type Stream = Literal["stdout", "stderr"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records: immutable, keyword-only, compared by value."""
+
+
+# --- a cell, and what is known of it before it runs -------------------------------------------
+
+
+class Cell(Record):
+    """A piece of source that runs as one.
+
+    ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
+    ``filename`` is what tracebacks show; ``first_line`` (from 1) is the line of ``filename`` on
+    which ``source`` starts.
+    """
+
+    id: str
+    n: int
+    source: str
+    filename: str
+    first_line: int = 1
+    background: bool = False
+
+
+class Names(Record):
+    """The global names that a cell reads, binds and deletes, also from inside its functions."""
+
+    reads: frozenset[str] = frozenset()
+    binds: frozenset[str] = frozenset()
+    deletes: frozenset[str] = frozenset()
+
+
+class Reason(Record):
+    """One reason for a mode or a placement.
+
+    ``line`` (from 1) and ``column`` (from 0) point into the cell's source; 0 and 0 where the
+    reason is a value in the namespace.
+    """
+
+    kind: Literal[
+        "await", "async_def", "import", "call", "value", "needs_loop", "blocked_before", "syntax"
+    ]
+    name: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+
+
+class ModeReport(Record):
+    """Which mode and placement a cell has, and why. No reasons: plain code."""
+
+    mode: ExecutionMode
+    placement: Placement
+    reasons: tuple[Reason, ...] = ()
+
+
+# --- outcomes ---------------------------------------------------------------------------------
+
+
+class _Outcome(Record):
+    """What became of a cell. ``duration`` in seconds; ``epoch`` is None where nothing was stored."""
+
+    cell: Cell
+    mode: ExecutionMode = ExecutionMode.UNKNOWN
+    placement: Placement = "loop"
+    duration: float = 0.0
+    epoch: int | None = None
+
+
+class Done(_Outcome):
+    """The cell ran to its end.
+
+    ``value`` is that of its last expression, or of a final assignment to one name. ``shown`` says
+    whether a REPL shows it (an expression, not None, no trailing semicolon); then ``text`` is its
+    repr and ``data`` its MIME bundle.
+    """
+
+    value: Any = None
+    shown: bool = False
+    text: str = ""
+    data: Mapping[str, Any] = _EMPTY
+
+    @property
+    def ok(self) -> bool:
+        return True
+
+    def unwrap(self) -> Any:
+        """The value of the cell."""
+        return self.value
+
+
+class Failed(_Outcome):
+    """The cell raised, or a limit stopped it, or it did not compile.
+
+    ``error`` is the exception itself; ``traceback`` the text of it with the user's frames only.
+    """
+
+    error: BaseException
+    traceback: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return False
+
+    @property
+    def value(self) -> None:
+        return None
+
+    def unwrap(self) -> NoReturn:
+        """Raise the user's error."""
+        raise self.error
+
+
+class Interrupted(_Outcome):
+    """Our interrupt stopped the cell.
+
+    ``forced``: its own clean-up was cut after the grace period. ``abandoned``: it was inside a call
+    that cannot be broken; its thread was left behind. ``lost`` names values bound to that thread.
+    """
+
+    forced: bool = False
+    abandoned: bool = False
+    lost: Mapping[str, str] = _EMPTY
+    traceback: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return False
+
+    @property
+    def value(self) -> None:
+        return None
+
+    def unwrap(self) -> NoReturn:
+        """Raise CancellationError."""
+        raise CancellationError(f"cell {self.cell.n} was interrupted")
+
+
+class Replayed(_Outcome):
+    """The cell had finished before: nothing ran, its recorded end is told again.
+
+    ``events`` are the recorded outputs; ``text`` and ``data`` the value as it was shown.
+    """
+
+    events: tuple[Output | Display, ...] = ()
+    shown: bool = False
+    text: str = ""
+    data: Mapping[str, Any] = _EMPTY
+
+    @property
+    def ok(self) -> bool:
+        return True
+
+    @property
+    def value(self) -> None:
+        return None
+
+    def unwrap(self) -> None:
+        """None: the value lives in the namespace, not in the record."""
+
+
+type Outcome = Done | Failed | Interrupted | Replayed
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+class Started(Record, tag=True):
+    """A cell begins to run. ``at`` is seconds since the epoch."""
+
+    cell: Cell
+    mode: ExecutionMode
+    placement: Placement
+    at: float = 0.0
+
+
+class Output(Record, tag=True):
+    """Text that a cell (or a task or thread that it started) wrote."""
+
+    cell_id: str
+    stream: Stream
+    text: str
+
+
+class Display(Record, tag=True):
+    """A rich value: ``data`` maps MIME types to str (text) or bytes (binary)."""
+
+    cell_id: str
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any] = _EMPTY
+
+
+class Blocked(Record, tag=True):
+    """A plain cell held the loop for ``seconds``; the same source goes to the thread next time."""
+
+    cell_id: str
+    seconds: float
+
+
+class Notice(Record, tag=True):
+    """Something the user should know that is no error of the code.
+
+    ``kind`` is a stable word: ``"unawaited"``, ``"output-cut"``, ``"abandoned"``, ``"task-failed"``,
+    ``"interrupting"``, ``"memory"``, ``"unprotected"``, ``"observer-failed"``.
+    """
+
+    cell_id: str
+    kind: str
+    text: str
+
+
+class Line(Record, tag=True):
+    """A line of the cell is about to run (only with ``ExecutorConfig.trace_execution``)."""
+
+    cell_id: str
+    line: int
+
+
+class Finished(Record, tag=True):
+    """A cell is over."""
+
+    outcome: Done | Failed | Interrupted | Replayed
+
+
+class Committed(Record, tag=True):
+    """The namespace after a cell is on disk. ``lost`` names what could not be stored, and why."""
+
+    cell_id: str
+    epoch: int
+    size: int
+    lost: Mapping[str, str] = _EMPTY
+
+
+class Restored(Record, tag=True):
+    """The namespace came back from ``epoch``."""
+
+    epoch: int
+    names: frozenset[str]
+    lost: Mapping[str, str] = _EMPTY
+
+
+type Event = (
+    Started
+    | Output
+    | Display
+    | Blocked
+    | Notice
+    | Line
+    | Finished
+    | Committed
+    | Restored
+)
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+class Blob(Record):
+    """Some names pickled together, because they share objects. ``data`` is opaque to a store."""
+
+    names: tuple[str, ...]
+    data: bytes
+
+
+class Delta(Record):
+    """What changed since the last marked epoch.
+
+    A name is in one of: a blob (its new value), ``deleted``, or ``lost`` (bound, but it could not be
+    stored: the reason). ``reprs`` has a short repr for each stored name, so that a difference can
+    be shown without objects. ``engine`` is the runner's own state (opaque bytes), whole each time.
+    """
+
+    blobs: tuple[Blob, ...] = ()
+    deleted: frozenset[str] = frozenset()
+    lost: Mapping[str, str] = _EMPTY
+    reprs: Mapping[str, str] = _EMPTY
+    engine: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all blobs."""
+        return sum(len(blob.data) for blob in self.blobs)
+
+
+class Snapshot(Record):
+    """A whole namespace as of ``epoch``: each live name in exactly one blob, or in ``lost``.
+
+    A blob may hold more names than those it is still current for; ``names`` of each says which count.
+    Blobs are in the order of the epochs that wrote them.
+    """
+
+    epoch: int = 0
+    blobs: tuple[Blob, ...] = ()
+    lost: Mapping[str, str] = _EMPTY
+    engine: bytes = b""
+
+
+type ReceiptStatus = Literal["done", "failed", "interrupted"]
+
+
+class Receipt(Record):
+    """What a finished cell records beside its epoch.
+
+    ``events`` are its outputs (cut to a bound, ``cut`` says so), ``error`` the text of the traceback.
+    ``at`` is seconds since the epoch, ``duration`` in seconds.
+    """
+
+    cell: Cell
+    status: ReceiptStatus
+    at: float = 0.0
+    duration: float = 0.0
+    shown: bool = False
+    text: str = ""
+    data: Mapping[str, Any] = _EMPTY
+    events: tuple[Output | Display, ...] = ()
+    cut: bool = False
+    error: str = ""
+
+
+class Epoch(Record):
+    """One entry of a session's history: ``parent`` is 0 for the first."""
+
+    epoch: int
+    parent: int
+    receipt: Receipt
+    size: int = 0
+    lost: Mapping[str, str] = _EMPTY
+
+
+# --- questions to a runner --------------------------------------------------------------------
+
+
+class Fetch(Record):
+    """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound."""
+
+    name: str
+
+
+class Variables(Record):
+    """Ask for the user's names. Answer: ``{name: type name}``, in the order of binding."""
+
+
+class Tasks(Record):
+    """Ask for the background tasks. Answer: a tuple of TaskInfo."""
+
+
+class TaskInfo(Record):
+    """A background task: the cell that started it, its name and where it waits."""
+
+    name: str
+    cell_id: str
+    where: str = ""
+
+
+class Complete(Record):
+    """Ask for completions of ``source`` at ``cursor`` (characters). Answer: a tuple of str."""
+
+    source: str
+    cursor: int
+
+
+type Question = Fetch | Variables | Tasks | Complete

@@ -1,0 +1,1 @@
+"""Bytes to disk; never sees an object."""

@@ -1,0 +1,1 @@
+"""Shipped for users: fakes, faults, and conformance checks for every port."""
