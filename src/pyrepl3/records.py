@@ -1,4 +1,7 @@
-"""The vocabulary: frozen values that cross every seam. No behaviour beyond reading them."""
+"""The vocabulary: frozen values that cross every seam. No behaviour beyond reading them.
+
+``kw_only`` stands on every class because msgspec does not inherit it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 # --- a cell, and what is known of it before it runs -------------------------------------------
 
 
-class Cell(Record):
+class Cell(Record, kw_only=True):
     """A piece of source that runs as one.
 
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
@@ -51,7 +54,7 @@ class Cell(Record):
     background: bool = False
 
 
-class Names(Record):
+class Names(Record, kw_only=True):
     """The global names that a cell reads, binds and deletes, also from inside its functions."""
 
     reads: frozenset[str] = frozenset()
@@ -59,7 +62,7 @@ class Names(Record):
     deletes: frozenset[str] = frozenset()
 
 
-class Reason(Record):
+class Reason(Record, kw_only=True):
     """One reason for a mode or a placement.
 
     ``line`` (from 1) and ``column`` (from 0) point into the cell's source; 0 and 0 where the
@@ -75,7 +78,7 @@ class Reason(Record):
     text: str = ""
 
 
-class ModeReport(Record):
+class ModeReport(Record, kw_only=True):
     """Which mode and placement a cell has, and why. No reasons: plain code."""
 
     mode: ExecutionMode
@@ -86,7 +89,7 @@ class ModeReport(Record):
 # --- outcomes ---------------------------------------------------------------------------------
 
 
-class _Outcome(Record):
+class _Outcome(Record, kw_only=True):
     """What became of a cell. ``duration`` in seconds; ``epoch`` is None where nothing was stored."""
 
     cell: Cell
@@ -96,7 +99,7 @@ class _Outcome(Record):
     epoch: int | None = None
 
 
-class Done(_Outcome):
+class Done(_Outcome, kw_only=True):
     """The cell ran to its end.
 
     ``value`` is that of its last expression, or of a final assignment to one name. ``shown`` says
@@ -118,7 +121,7 @@ class Done(_Outcome):
         return self.value
 
 
-class Failed(_Outcome):
+class Failed(_Outcome, kw_only=True):
     """The cell raised, or a limit stopped it, or it did not compile.
 
     ``error`` is the exception itself; ``traceback`` the text of it with the user's frames only.
@@ -140,7 +143,7 @@ class Failed(_Outcome):
         raise self.error
 
 
-class Interrupted(_Outcome):
+class Interrupted(_Outcome, kw_only=True):
     """Our interrupt stopped the cell.
 
     ``forced``: its own clean-up was cut after the grace period. ``abandoned``: it was inside a call
@@ -165,7 +168,7 @@ class Interrupted(_Outcome):
         raise CancellationError(f"cell {self.cell.n} was interrupted")
 
 
-class Replayed(_Outcome):
+class Replayed(_Outcome, kw_only=True):
     """The cell had finished before: nothing ran, its recorded end is told again.
 
     ``events`` are the recorded outputs; ``text`` and ``data`` the value as it was shown.
@@ -194,7 +197,7 @@ type Outcome = Done | Failed | Interrupted | Replayed
 # --- events -----------------------------------------------------------------------------------
 
 
-class Started(Record, tag=True):
+class Started(Record, tag=True, kw_only=True):
     """A cell begins to run. ``at`` is seconds since the epoch."""
 
     cell: Cell
@@ -203,7 +206,7 @@ class Started(Record, tag=True):
     at: float = 0.0
 
 
-class Output(Record, tag=True):
+class Output(Record, tag=True, kw_only=True):
     """Text that a cell (or a task or thread that it started) wrote."""
 
     cell_id: str
@@ -211,7 +214,7 @@ class Output(Record, tag=True):
     text: str
 
 
-class Display(Record, tag=True):
+class Display(Record, tag=True, kw_only=True):
     """A rich value: ``data`` maps MIME types to str (text) or bytes (binary)."""
 
     cell_id: str
@@ -219,14 +222,14 @@ class Display(Record, tag=True):
     metadata: Mapping[str, Any] = _EMPTY
 
 
-class Blocked(Record, tag=True):
+class Blocked(Record, tag=True, kw_only=True):
     """A plain cell held the loop for ``seconds``; the same source goes to the thread next time."""
 
     cell_id: str
     seconds: float
 
 
-class Notice(Record, tag=True):
+class Notice(Record, tag=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
     ``kind`` is a stable word: ``"unawaited"``, ``"output-cut"``, ``"abandoned"``, ``"task-failed"``,
@@ -238,20 +241,20 @@ class Notice(Record, tag=True):
     text: str
 
 
-class Line(Record, tag=True):
+class Line(Record, tag=True, kw_only=True):
     """A line of the cell is about to run (only with ``ExecutorConfig.trace_execution``)."""
 
     cell_id: str
     line: int
 
 
-class Finished(Record, tag=True):
+class Finished(Record, tag=True, kw_only=True):
     """A cell is over."""
 
     outcome: Done | Failed | Interrupted | Replayed
 
 
-class Committed(Record, tag=True):
+class Committed(Record, tag=True, kw_only=True):
     """The namespace after a cell is on disk. ``lost`` names what could not be stored, and why."""
 
     cell_id: str
@@ -260,7 +263,7 @@ class Committed(Record, tag=True):
     lost: Mapping[str, str] = _EMPTY
 
 
-class Restored(Record, tag=True):
+class Restored(Record, tag=True, kw_only=True):
     """The namespace came back from ``epoch``."""
 
     epoch: int
@@ -284,14 +287,14 @@ type Event = (
 # --- checkpoints ------------------------------------------------------------------------------
 
 
-class Blob(Record):
+class Blob(Record, kw_only=True):
     """Some names pickled together, because they share objects. ``data`` is opaque to a store."""
 
     names: tuple[str, ...]
     data: bytes
 
 
-class Delta(Record):
+class Delta(Record, kw_only=True):
     """What changed since the last marked epoch.
 
     A name is in one of: a blob (its new value), ``deleted``, or ``lost`` (bound, but it could not be
@@ -311,7 +314,7 @@ class Delta(Record):
         return sum(len(blob.data) for blob in self.blobs)
 
 
-class Snapshot(Record):
+class Snapshot(Record, kw_only=True):
     """A whole namespace as of ``epoch``: each live name in exactly one blob, or in ``lost``.
 
     A blob may hold more names than those it is still current for; ``names`` of each says which count.
@@ -327,7 +330,7 @@ class Snapshot(Record):
 type ReceiptStatus = Literal["done", "failed", "interrupted"]
 
 
-class Receipt(Record):
+class Receipt(Record, kw_only=True):
     """What a finished cell records beside its epoch.
 
     ``events`` are its outputs (cut to a bound, ``cut`` says so), ``error`` the text of the traceback.
@@ -346,7 +349,7 @@ class Receipt(Record):
     error: str = ""
 
 
-class Epoch(Record):
+class Epoch(Record, kw_only=True):
     """One entry of a session's history: ``parent`` is 0 for the first."""
 
     epoch: int
@@ -359,21 +362,21 @@ class Epoch(Record):
 # --- questions to a runner --------------------------------------------------------------------
 
 
-class Fetch(Record):
+class Fetch(Record, kw_only=True):
     """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound."""
 
     name: str
 
 
-class Variables(Record):
+class Variables(Record, kw_only=True):
     """Ask for the user's names. Answer: ``{name: type name}``, in the order of binding."""
 
 
-class Tasks(Record):
+class Tasks(Record, kw_only=True):
     """Ask for the background tasks. Answer: a tuple of TaskInfo."""
 
 
-class TaskInfo(Record):
+class TaskInfo(Record, kw_only=True):
     """A background task: the cell that started it, its name and where it waits."""
 
     name: str
@@ -381,7 +384,7 @@ class TaskInfo(Record):
     where: str = ""
 
 
-class Complete(Record):
+class Complete(Record, kw_only=True):
     """Ask for completions of ``source`` at ``cursor`` (characters). Answer: a tuple of str."""
 
     source: str
