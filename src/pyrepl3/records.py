@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 import msgspec
@@ -27,8 +26,6 @@ class ExecutionMode(Enum):
 
 type Placement = Literal["loop", "thread"]
 type Stream = Literal["stdout", "stderr"]
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +107,7 @@ class Done(_Outcome, kw_only=True):
     value: Any = None
     shown: bool = False
     text: str = ""
-    data: Mapping[str, Any] = _EMPTY
+    data: Mapping[str, Any] = {}
 
     @property
     def ok(self) -> bool:
@@ -152,7 +149,7 @@ class Interrupted(_Outcome, kw_only=True):
 
     forced: bool = False
     abandoned: bool = False
-    lost: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
     traceback: str = ""
 
     @property
@@ -177,7 +174,7 @@ class Replayed(_Outcome, kw_only=True):
     events: tuple[Output | Display, ...] = ()
     shown: bool = False
     text: str = ""
-    data: Mapping[str, Any] = _EMPTY
+    data: Mapping[str, Any] = {}
 
     @property
     def ok(self) -> bool:
@@ -219,7 +216,7 @@ class Display(Record, tag=True, kw_only=True):
 
     cell_id: str
     data: Mapping[str, Any]
-    metadata: Mapping[str, Any] = _EMPTY
+    metadata: Mapping[str, Any] = {}
 
 
 class Blocked(Record, tag=True, kw_only=True):
@@ -260,7 +257,7 @@ class Committed(Record, tag=True, kw_only=True):
     cell_id: str
     epoch: int
     size: int
-    lost: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
 
 
 class Restored(Record, tag=True, kw_only=True):
@@ -268,7 +265,7 @@ class Restored(Record, tag=True, kw_only=True):
 
     epoch: int
     names: frozenset[str]
-    lost: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
 
 
 type Event = (
@@ -304,8 +301,8 @@ class Delta(Record, kw_only=True):
 
     blobs: tuple[Blob, ...] = ()
     deleted: frozenset[str] = frozenset()
-    lost: Mapping[str, str] = _EMPTY
-    reprs: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
+    reprs: Mapping[str, str] = {}
     engine: bytes = b""
 
     @property
@@ -323,7 +320,7 @@ class Snapshot(Record, kw_only=True):
 
     epoch: int = 0
     blobs: tuple[Blob, ...] = ()
-    lost: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
     engine: bytes = b""
 
 
@@ -343,7 +340,7 @@ class Receipt(Record, kw_only=True):
     duration: float = 0.0
     shown: bool = False
     text: str = ""
-    data: Mapping[str, Any] = _EMPTY
+    data: Mapping[str, Any] = {}
     events: tuple[Output | Display, ...] = ()
     cut: bool = False
     error: str = ""
@@ -356,7 +353,7 @@ class Epoch(Record, kw_only=True):
     parent: int
     receipt: Receipt
     size: int = 0
-    lost: Mapping[str, str] = _EMPTY
+    lost: Mapping[str, str] = {}
 
 
 # --- questions to a runner --------------------------------------------------------------------
