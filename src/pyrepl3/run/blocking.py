@@ -1,0 +1,63 @@
+"""The one lasting thread for blocking cells of a bare executor: calls in, results out.
+
+One thread, not a pool: sqlite3 connections and the like belong to the thread that made them. The
+thread is a daemon, so that a call which never returns cannot keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrepl3.run.evaluator import Result
+
+type _Job = tuple[
+    Callable[[], Result], asyncio.AbstractEventLoop, Callable[[Result], object]
+]
+
+
+class BlockingThread:
+    """Runs calls one after the other, in the order given, always on the same thread."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[_Job | None] | None = None
+
+    def submit(self, call: Callable[[], Result], give: Callable[[Result], object]) -> None:
+        """Run ``call`` on the thread, then ``give`` its result on the running loop."""
+        loop = asyncio.get_running_loop()
+        jobs = self._jobs
+        if jobs is None:
+            jobs = self._jobs = SimpleQueue()
+            thread = threading.Thread(target=_work, args=(jobs,), name=self._name, daemon=True)
+            thread.start()
+        jobs.put((call, loop, give))
+
+    def abandon(self) -> None:
+        """Leave the thread to itself: it ends when its call does; the next call gets a fresh one.
+
+        Calls that were waiting behind the stuck one go to the fresh thread.
+        """
+        self.close()
+
+    def close(self) -> None:
+        """Let the thread end after its calls. Does not wait. Idempotent."""
+        jobs, self._jobs = self._jobs, None
+        if jobs is not None:
+            jobs.put(None)
+
+
+def _work(jobs: SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        call, loop, give = job
+        result = call()
+        try:
+            loop.call_soon_threadsafe(give, result)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            pass
+        del job, call, give, result  # or the thread would keep the last value alive

@@ -1,0 +1,133 @@
+"""Runs one compiled cell on a namespace, inside its stages; (True, value) or (False, exception) comes out.
+
+Errors come out as values, not raised: a SystemExit or KeyboardInterrupt raised in a task would stop
+the whole event loop, and each frame that it passed would stand in the user's traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.run.cancel import finish
+from pyrepl3.run.display import mime_bundle
+from pyrepl3.run.execution import CURRENT, Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from pyrepl3.lang.compile import CompiledCell
+
+type Result = tuple[bool, Any]
+
+_get_depth = sys.get_coroutine_origin_tracking_depth
+_set_depth = sys.set_coroutine_origin_tracking_depth
+
+
+def evaluate(
+    execution: Execution,
+    compiled: CompiledCell,
+    namespace: dict[str, Any],
+    around: AbstractContextManager[object] | None = None,
+) -> Result:
+    """Run a cell without top-level await, here and now. Call it in the session's Context."""
+    execution.thread = threading.get_ident()
+    token = CURRENT.set(execution)
+    depth = _get_depth()
+    result: Result
+    # So that the warning about a coroutine that is never awaited names the line that made it.
+    _set_depth(1)
+    try:
+        if around is None:
+            value = _evaluate(compiled, namespace)
+        else:
+            with around:
+                value = _evaluate(compiled, namespace)
+        if execution.show and compiled.shows and value is not None:
+            _show(execution, namespace, value)
+        result = (True, value)
+    except BaseException as error:  # noqa: BLE001  whatever the user's code raises is its result
+        result = (False, error)
+    finally:
+        execution.finished = True
+        _set_depth(depth)
+        CURRENT.reset(token)
+    if execution.stop is not None:
+        finish(execution)
+    return result
+
+
+def _evaluate(compiled: CompiledCell, namespace: dict[str, Any]) -> Any:
+    body, tail = compiled.body, compiled.tail
+    if compiled.wrapped:
+        assert body is not None
+        return FunctionType(body, namespace)()
+    if body is not None:
+        eval(body, namespace)  # noqa: S307  running code is what this is for
+    if tail is not None:
+        return eval(tail, namespace)  # noqa: S307
+    name = compiled.value_name
+    return None if name is None else namespace.get(name)
+
+
+def _show(execution: Execution, namespace: dict[str, Any], value: object) -> None:
+    """Make the value ready to be seen, and ``_``. A part of the cell: reprs are the user's code."""
+    execution.shown = mime_bundle(value)[0]
+    namespace["_"] = value
+
+
+async def evaluate_async(
+    execution: Execution,
+    compiled: CompiledCell,
+    namespace: dict[str, Any],
+    give: Callable[[Result], object],
+    around: AbstractContextManager[object] | None = None,
+) -> None:
+    """Run a cell with top-level await and ``give`` its result.
+
+    To be the whole of a task whose Context is the session's; ``CURRENT`` stays set in it only while
+    the cell runs.
+    """
+    execution.thread = threading.get_ident()
+    token = CURRENT.set(execution)
+    depth = _get_depth()
+    result: Result
+    _set_depth(1)
+    try:
+        if around is None:
+            value = await _evaluate_async(compiled, namespace)
+        else:
+            with around:
+                value = await _evaluate_async(compiled, namespace)
+        if execution.show and compiled.shows and value is not None:
+            _show(execution, namespace, value)
+        result = (True, value)
+    except BaseException as error:  # noqa: BLE001  see evaluate
+        result = (False, error)
+    finally:
+        execution.finished = True
+        _set_depth(depth)
+        CURRENT.reset(token)
+    if execution.stop is not None:
+        finish(execution)
+    give(result)
+
+
+async def _evaluate_async(compiled: CompiledCell, namespace: dict[str, Any]) -> Any:
+    body, tail = compiled.body, compiled.tail
+    if compiled.wrapped:
+        assert body is not None
+        return await FunctionType(body, namespace)()
+    if body is not None:
+        # eval, not exec: exec of code with CO_COROUTINE silently runs nothing.
+        begun = eval(body, namespace)  # noqa: S307
+        if compiled.body_async:
+            await begun
+    if tail is not None:
+        value = eval(tail, namespace)  # noqa: S307
+        return await value if compiled.tail_async else value
+    name = compiled.value_name
+    return None if name is None else namespace.get(name)

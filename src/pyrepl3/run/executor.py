@@ -1,0 +1,508 @@
+"""AsyncExecutor: cells in, values or outcomes out, on the caller's event loop and one thread beside it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.errors import CancellationError, CompilationError, NamespaceError
+from pyrepl3.lang.cache import CompilationCache
+from pyrepl3.lang.compile import CompiledCell, compile_cell, renamed
+from pyrepl3.lang.modes import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES, blocking_values
+from pyrepl3.records import (
+    Blocked,
+    Cell,
+    Complete,
+    Done,
+    ExecutionMode,
+    Failed,
+    Fetch,
+    Finished,
+    Interrupted,
+    ModeReport,
+    Reason,
+    Started,
+    Tasks,
+    Variables,
+)
+from pyrepl3.run.blocking import BlockingThread
+from pyrepl3.run.cancel import GRACE, request_stop
+from pyrepl3.run.coroutines import CoroutineManager, TaskFactory, describe_task, find_tasks
+from pyrepl3.run.evaluator import evaluate
+from pyrepl3.run.execution import CURRENT, Execution, Group
+from pyrepl3.run.limits import Guard
+from pyrepl3.run.loop import EventLoopCoordinator
+from pyrepl3.run.namespace import ENGINE_NAMES, NamespaceManager
+from pyrepl3.run.output import Routing, Sink, now, route_getpass
+from pyrepl3.run.routes import go_awaited, go_to_thread, judge
+from pyrepl3.run.tracebacks import format_error, trim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrepl3.config import ExecutorConfig, Limits
+    from pyrepl3.ports import Asker, Observer, Stage
+    from pyrepl3.records import Delta, Outcome, Placement, Question, Snapshot
+    from pyrepl3.run.evaluator import Result
+    from pyrepl3.run.routes import Place
+
+BLOCKED_AFTER = 0.1  # seconds that a plain cell may hold the loop before its source goes to the thread
+
+
+class AsyncExecutor:
+    """Runs cells on a namespace, each in the way that fits it: awaited, inline, or on a thread.
+
+    Inline on the caller's loop: a plain cell that computes for long holds that loop (``Blocked`` says
+    so, and the same source goes to the thread next time); use a ``Session`` where the loop must always
+    answer. ``execute``, ``run`` and ``ask`` belong to the loop they are called on; ``interrupt``,
+    ``interrupt_all`` and ``explain_mode`` may be called from any thread. Cells queue, first come first
+    served, with those of other executors on the same namespace.
+
+    ``resonate`` is None or a Resonate instance, kept and never called here. ``config`` brings limits and
+    an import policy; without one there are none. ``observe`` is told every event, ``ask`` answers
+    ``input()``; ``stages`` are entered around each cell. ``place``, ``abandon`` and ``on_main`` are for a
+    host of its loop: where blocking cells go, how to leave a loop that is stuck, and whether signals
+    break calls there.
+    """
+
+    PyCF_ALLOW_TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    BLOCKING_IO_MODULES = BLOCKING_IO_MODULES
+    BLOCKING_IO_CALLS = BLOCKING_IO_CALLS
+
+    def __init__(
+        self,
+        resonate: object | None = None,
+        namespace_manager: NamespaceManager | None = None,
+        execution_id: str = "",
+        *,
+        config: ExecutorConfig | None = None,
+        observe: Observer | None = None,
+        ask: Asker | None = None,
+        stages: Sequence[Stage] = (),
+        place: Place | None = None,
+        abandon: Callable[[Execution], bool] | None = None,
+        on_main: bool = False,
+    ) -> None:
+        self.resonate = resonate
+        self.namespace = namespace_manager or NamespaceManager(resonate, name=execution_id or None)
+        self.execution_id = execution_id or self.namespace.name
+        self.config = config
+        self.coordinator = EventLoopCoordinator(self)
+        self.coroutines = CoroutineManager()
+        self._observe = observe
+        self._ask = ask
+        self._place = place
+        self._abandon = abandon
+        self._on_main = on_main
+        self._dict = self.namespace.get_for_execution()
+        self._group = Group()
+        self._running: dict[str, Execution] = {}
+        self._blocked: set[str] = set()
+        self._routing = Routing()
+        self._snapshotter: Any = None
+        self._closed = False
+        self._stages = tuple(stages)
+        self._limits: Limits | None = None
+        self._trace = False
+        self._verbose = True
+        self._collect = True
+        self._transform: Callable[[ast.Module], ast.Module] | None = None
+        self._cache: CompilationCache | None = CompilationCache()
+        self._executions = 0
+        self._errors = 0
+        self._transforms = 0
+        self._modes = dict.fromkeys(ExecutionMode, 0)
+        if config is not None:
+            self._apply(config)
+        if observe is not None or ask is not None:
+            self._routing.open()
+
+    def _apply(self, config: ExecutorConfig) -> None:
+        limits = config.limits
+        if any(getattr(limits, name) is not None for name in limits.__struct_fields__):
+            self._limits = limits
+        if limits.output is not None:
+            self._routing.open()
+        self._cache = (
+            CompilationCache(config.cache_size, config.cache_bytes)
+            if config.enable_compilation_cache
+            else None
+        )
+        self._trace = config.trace_execution
+        self._verbose = config.verbose_errors
+        self._collect = config.collect_stats
+        policy = config.imports
+        if not policy.allow or policy.allowed is not None or policy.denied:
+            from pyrepl3.run.imports import ImportController  # noqa: PLC0415  only with a policy
+
+            self.imports = ImportController(config)
+            self._dict["__builtins__"] = self.imports.builtins()
+
+    # --- what the specification names -----------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop, or one made here for the caller to run (``close`` closes that one)."""
+        return self.coordinator.ensure_event_loop()
+
+    @property
+    def owns_loop(self) -> bool:
+        """Whether ``loop`` was made here."""
+        return self.coordinator.owns_loop
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """``executions``, ``mode_counts``, ``errors`` and ``ast_transforms`` so far, as a new dict."""
+        return {
+            "executions": self._executions,
+            "mode_counts": dict(self._modes),
+            "errors": self._errors,
+            "ast_transforms": self._transforms,
+        }
+
+    @property
+    def cache(self) -> CompilationCache | None:
+        """The compilation cache; None where the configuration switched it off."""
+        return self._cache
+
+    @property
+    def _pending_coroutines(self) -> set[Any]:
+        return self.coroutines._coroutines  # noqa: SLF001  the specification's tests read it here
+
+    @property
+    def _running_tasks(self) -> set[asyncio.Task[Any]]:
+        return {e.task for e in list(self._running.values()) if e.task is not None}
+
+    def analyze_execution_mode(self, code: str) -> ExecutionMode:
+        """The mode of ``code`` against this namespace; UNKNOWN only for what does not compile."""
+        try:
+            compiled = self._compile(code, 1, "<cell>")
+        except CompilationError:
+            return ExecutionMode.UNKNOWN
+        return self._decide(compiled, code)[0]
+
+    def explain_mode(self, code: str) -> ModeReport:
+        """The mode and placement of ``code`` against this namespace, with every reason."""
+        from pyrepl3.lang.modes import explain_mode  # noqa: PLC0415  on request only
+
+        report = explain_mode(code, self._dict, flags=self.namespace.flags)
+        if code in self._blocked and report.placement == "loop":
+            compiled = self._compile(code, 1, "<cell>")
+            if not (compiled.is_async or compiled.needs_loop):
+                reason = Reason(kind="blocked_before", name="", text="it held the loop last time")
+                return ModeReport(
+                    mode=report.mode, placement="thread", reasons=(*report.reasons, reason)
+                )
+        return report
+
+    async def execute(self, code: str) -> Any:
+        """The value of ``code``, run as one cell.
+
+        The value is that of its last expression, or of a final assignment to one name. Raises the
+        user's own exception, unchanged, its traceback starting in the cell; CompilationError (nothing
+        has run), LimitExceededError, CancellationError for our interrupt, AsyncContextError for code
+        that needs another loop or thread. The caller's cancellation stays the caller's: the cell is
+        interrupted and CancelledError comes out.
+        """
+        namespace = self.namespace
+        namespace.count = n = namespace.count + 1
+        cell = Cell(
+            id=f"{self.execution_id}-c{n}",
+            n=n,
+            source=code,
+            filename=f"<{namespace.name} cell {n}>",
+        )
+        if self._observe is None:
+            ok, value = await self._go(Execution(cell, self._group))
+        else:
+            outcome = await self._run(cell, self._observe)
+            ok = outcome.ok
+            value = outcome.error if isinstance(outcome, Failed) else outcome.value
+            if isinstance(outcome, Interrupted):
+                value = self._dict["_last_exception"]
+        if ok:
+            return value
+        try:
+            raise value
+        except BaseException:
+            # A bare raise adds no frame of ours to what trim() leaves.
+            trim(value)
+            raise
+
+    # --- the Runner port --------------------------------------------------------------------------
+
+    async def run(self, cell: Cell, observe: Observer) -> Outcome:
+        """Run one cell to its outcome. Never raises for the user's code."""
+        self.namespace.count = max(self.namespace.count, cell.n)
+        self._routing.open()
+        return await self._run(cell, observe)
+
+    def interrupt(self, cell_id: str | None = None) -> bool:
+        """Stop one cell: None means the one in the foreground. Any thread. False: no such cell runs."""
+        if cell_id is None:
+            for execution in list(self._running.values()):
+                if not execution.cell.background:
+                    return request_stop(execution)
+            return False
+        found = self._running.get(cell_id)
+        return found is not None and request_stop(found)
+
+    def interrupt_all(self) -> int:
+        """Stop every cell, the background ones included. Any thread. Returns how many."""
+        return sum(request_stop(execution) for execution in list(self._running.values()))
+
+    async def snapshot(self) -> Delta:
+        """What changed since the last ``mark``. On the loop that the cells run on, between cells."""
+        namespace = self.namespace
+        loop = asyncio.get_running_loop()
+        touched = namespace.touched
+        # Whatever still runs may touch anything.
+        if self._running or any(True for _ in find_tasks(loop, self._group)):
+            touched = None
+        return self._snapshots().delta(touched, extra=namespace.engine_state())
+
+    async def mark(self) -> None:
+        """The last snapshot is safe."""
+        self.namespace.touched = set()
+        self._snapshots().mark()
+
+    async def restore(self, snapshot: Snapshot) -> dict[str, str]:
+        """Replace the namespace. Returns what could not come back: name to reason."""
+        lost, extra = self._snapshots().restore(snapshot)
+        self.namespace.take_engine_state(extra, lost)
+        return lost
+
+    def _snapshots(self) -> Any:
+        if self._snapshotter is None:
+            from pyrepl3.snapshot.delta import Snapshotter  # noqa: PLC0415  durable sessions only
+
+            self._snapshotter = Snapshotter(
+                self._dict, module=self.namespace.module_name, skip=ENGINE_NAMES
+            )
+        return self._snapshotter
+
+    async def ask(self, question: Question) -> Any:
+        """Answer a question about the namespace or the tasks. On the loop that the cells run on."""
+        match question:
+            case Fetch(name=name):
+                if name not in self._dict:
+                    raise NamespaceError(f"no name {name!r} in this session")
+                return self._dict[name]
+            case Variables():
+                return {k: type(v).__name__ for k, v in self.namespace.namespace.items()}
+            case Tasks():
+                tasks = find_tasks(asyncio.get_running_loop(), self._group)
+                return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))
+            case Complete(source=source, cursor=cursor):
+                from pyrepl3.run.complete import complete  # noqa: PLC0415  front ends only
+
+                return complete(source, cursor, self._dict)
+
+    async def aclose(self) -> None:
+        """Interrupt what runs, cancel background tasks, let go of thread and streams. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self.interrupt_all()
+        tasks = list(find_tasks(asyncio.get_running_loop(), self._group))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+        self.close()
+
+    def close(self) -> None:
+        """The part of ``aclose`` that needs no loop. Idempotent."""
+        self._closed = True
+        self.coroutines.cleanup()
+        self._routing.close()
+        self.namespace.close()
+        self.coordinator.close()
+
+    # --- one cell -----------------------------------------------------------------------------------
+
+    async def _run(self, cell: Cell, observe: Observer) -> Outcome:
+        execution = Execution(cell, self._group, show=True)
+        allowed = None if self._limits is None else self._limits.output
+        sink = execution.sink = Sink(
+            cell.id, observe, allowed=allowed, exceeded=lambda error: request_stop(execution, error)
+        )
+        begun = time.perf_counter()
+        ok, value = await self._go(execution)
+        duration = time.perf_counter() - begun
+        sink.flush()
+        outcome = self.outcome(execution, (ok, value), duration)
+        sink.emit(Finished(outcome=outcome))
+        return outcome
+
+    def outcome(self, execution: Execution, result: Result, duration: float) -> Outcome:
+        """The outcome of an execution that is over."""
+        ok, value = result
+        common: dict[str, Any] = {
+            "cell": execution.cell,
+            "mode": execution.mode,
+            "placement": execution.placement,
+            "duration": duration,
+        }
+        if ok:
+            if execution.shown is None:
+                return Done(value=value, **common)
+            text = execution.shown["text/plain"]
+            return Done(value=value, shown=True, text=text, data=execution.shown, **common)
+        text = format_error(trim(value), verbose=self._verbose)
+        if isinstance(value, CancellationError) and execution.stop is not None:
+            return Interrupted(
+                forced=execution.stop.stage > 1,
+                abandoned=execution.abandoned,
+                lost=execution.lost,
+                traceback=text,
+                **common,
+            )
+        return Failed(error=value, traceback=text, **common)
+
+    def lost_outcome(self, cell: Cell, error: CancellationError) -> Outcome:
+        """The outcome of a cell whose loop was left behind because of another cell."""
+        return Interrupted(cell=cell, abandoned=True, traceback=format_error(error))
+
+    def move(self, place: Place) -> None:
+        """Another loop takes over: forget what ran on the old one. Any thread."""
+        self._place = place
+        self._running.clear()
+        self._group = Group()
+
+    async def _go(self, execution: Execution) -> Result:
+        """Take the turn and run: (True, value) or (False, the error to raise)."""
+        if self._closed:
+            raise RuntimeError("the executor is closed; make a new one")
+        beside = execution.cell.background
+        turn = None if beside else self.namespace.turn
+        if turn is not None and not turn.acquire_nowait():
+            outer = CURRENT.get()
+            if outer is not None and not outer.finished and outer.group is self._group:
+                # A cell that runs a cell has the turn already: waiting for it would never end.
+                turn, beside = None, True
+            else:
+                await turn.acquire()
+        try:
+            ok, value = await self._evaluate(execution, beside)
+        finally:
+            if turn is not None:
+                turn.release()
+        if not ok:
+            if self._collect:
+                self._errors += 1
+            self._dict["_last_exception"] = value
+        return ok, value
+
+    async def _evaluate(self, execution: Execution, beside: bool) -> Result:  # noqa: FBT001
+        cell, namespace = execution.cell, self.namespace
+        source = cell.source
+        namespace.sources.add(cell.filename, source, (), cell.first_line)
+        try:
+            compiled = self._compile(source, cell.first_line, cell.filename)
+        except CompilationError as error:
+            self._begin(execution, ExecutionMode.UNKNOWN, "loop")
+            self._propose(error, source)
+            return False, error
+        mode, placement = self._decide(compiled, source)
+        if placement == "loop" and beside and not (compiled.is_async or compiled.needs_loop):
+            placement = "thread"  # beside others it must not hold them up
+        self._begin(execution, mode, placement)
+        namespace.note(compiled)
+        if compiled.nested:
+            namespace.sources.add(cell.filename, source, compiled.nested, cell.first_line)
+        if execution.sink is not None and "getpass" in compiled.names:
+            route_getpass()
+        context = namespace.context.copy() if beside else namespace.context
+        around = None
+        if self._limits is not None or self._stages or self._trace:
+            around = self._guard(execution, compiled)
+        self._running[cell.id] = execution
+        execution.on_main = self._on_main and not beside
+        if self._abandon is not None:
+            execution.abandon = partial(self._abandon, execution)
+        try:
+            if compiled.is_async:
+                result = await go_awaited(execution, compiled, self._dict, context, around)
+            elif placement == "thread":
+                place = BlockingThread(cell.id) if beside else self._place or namespace.thread
+                result = await go_to_thread(
+                    execution, compiled, namespace, context, around, place
+                )
+                if beside:
+                    place.abandon()
+            else:
+                begun = time.perf_counter()
+                result = context.run(evaluate, execution, compiled, self._dict, around)
+                held = time.perf_counter() - begun
+                if held > BLOCKED_AFTER and not compiled.needs_loop:
+                    self._note_blocked(execution, source, held)
+        finally:
+            self._running.pop(cell.id, None)
+        if execution.stop is not None or not result[0]:
+            return judge(execution, result, namespace)
+        return result
+
+    def _begin(self, execution: Execution, mode: ExecutionMode, placement: Placement) -> None:
+        execution.mode, execution.placement = mode, placement
+        execution.asker = self._ask
+        if self._collect:
+            self._executions += 1
+            self._modes[mode] += 1
+        if execution.sink is not None:
+            execution.sink.emit(
+                Started(cell=execution.cell, mode=mode, placement=placement, at=now())
+            )
+
+    def _compile(self, source: str, first_line: int, filename: str) -> CompiledCell:
+        """Compiled under ``filename``; the same text compiles once."""
+        cache, flags = self._cache, self.namespace.flags
+        if cache is not None:
+            found = cache.lookup(source, flags, first_line)
+            if found is not None:
+                return renamed(found, filename)
+        compiled = compile_cell(
+            source, filename, flags=flags, first_line=first_line, transform=self._transform
+        )
+        if cache is not None:
+            cache.store(source, flags, first_line, compiled)
+        if compiled.wrapped and self._collect:
+            self._transforms += 1
+        return compiled
+
+    def _decide(self, compiled: CompiledCell, source: str) -> tuple[ExecutionMode, Placement]:
+        mode = compiled.mode
+        if (
+            compiled.placement == "loop"
+            and not compiled.is_async
+            and not compiled.needs_loop
+            and (blocking_values(compiled.names, self._dict) or source in self._blocked)
+        ):
+            if mode is ExecutionMode.SIMPLE_SYNC:
+                mode = ExecutionMode.BLOCKING_SYNC
+            return mode, "thread"
+        return mode, compiled.placement
+
+    def _note_blocked(self, execution: Execution, source: str, held: float) -> None:
+        if len(self._blocked) < 10_000:  # a bound: each entry holds a source text
+            self._blocked.add(source)
+        if execution.sink is not None:
+            execution.sink.emit(Blocked(cell_id=execution.cell.id, seconds=held))
+
+    def _guard(self, execution: Execution, compiled: CompiledCell) -> Guard:
+        limits = self._limits
+        if limits is not None and limits.coroutines is not None:
+            TaskFactory.install(asyncio.get_running_loop())
+        codes = [code for code in (compiled.body, compiled.tail) if code is not None]
+        traced = [*codes, *compiled.nested] if self._trace and execution.sink is not None else []
+        return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
+
+    def _propose(self, error: CompilationError, source: str) -> None:
+        from pyrepl3.lang.repair import propose  # noqa: PLC0415  only for what does not compile
+
+        repair = propose(source, error)
+        if repair is not None:
+            error.proposal, error.changes = repair.source, repair.changes

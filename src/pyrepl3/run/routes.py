@@ -1,0 +1,188 @@
+"""The ways a cell may go, inline, awaited, on a thread, and what its end means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyrepl3.errors import AsyncContextError, CancellationError, CellInterrupt
+from pyrepl3.run.cancel import MONITOR, request_stop
+from pyrepl3.run.evaluator import Result, evaluate, evaluate_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from contextvars import Context
+
+    from pyrepl3.lang.compile import CompiledCell
+    from pyrepl3.run.execution import Execution
+    from pyrepl3.run.namespace import NamespaceManager
+
+
+class Place(Protocol):
+    """A thread for blocking cells: calls in, results given back by the second function."""
+
+    def submit(self, call: Callable[[], Result], give: Callable[[Result], object]) -> None:
+        """Run ``call`` on the place's thread, then ``give`` its result on the loop. On the loop."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave the thread, which is stuck in a call; the next call gets a fresh one. Any thread."""
+        ...
+
+
+class Handover:
+    """A result that is given on the loop and taken by one waiter, who may be cancelled."""
+
+    __slots__ = ("_future", "_loop", "_result")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] = loop.create_future()
+        self._result: Result | None = None
+
+    def give(self, result: Result) -> None:
+        """The first result counts. On the loop's thread."""
+        if self._result is None:
+            self._result = result
+            if not self._future.done():
+                self._future.set_result(None)
+
+    async def take(self, execution: Execution) -> Result:
+        """The result. If the waiter is cancelled the cell is stopped first; then CancelledError."""
+        try:
+            await self._future
+        except asyncio.CancelledError:
+            request_stop(execution)
+            while self._result is None:
+                self._future = self._loop.create_future()
+                try:
+                    await self._future
+                except asyncio.CancelledError:
+                    continue
+            raise
+        assert self._result is not None
+        return self._result
+
+
+async def go_awaited(
+    execution: Execution,
+    compiled: CompiledCell,
+    namespace: dict[str, Any],
+    context: Context,
+    around: AbstractContextManager[object] | None,
+) -> Result:
+    """Run a cell with top-level await as a task of its own, in the session's Context."""
+    loop = asyncio.get_running_loop()
+    handover = Handover(loop)
+    execution.loop = loop
+    # Not loop.create_task: an eager factory would hang in a Context that is entered.
+    execution.task = asyncio.Task(
+        evaluate_async(execution, compiled, namespace, handover.give, around),
+        loop=loop,
+        name=execution.cell.id,
+        context=context,
+    )
+    if execution.stop is not None:  # stopped before there was a task to cancel
+        execution.task.cancel()
+    return await handover.take(execution)
+
+
+async def go_to_thread(
+    execution: Execution,
+    compiled: CompiledCell,
+    manager: NamespaceManager,
+    context: Context,
+    around: AbstractContextManager[object] | None,
+    place: Place,
+) -> Result:
+    """Run a blocking cell on the place's thread, on the same dict and in the same Context."""
+    loop = asyncio.get_running_loop()
+    handover = Handover(loop)
+    namespace = manager.get_for_execution()
+
+    def call() -> Result:
+        try:
+            return context.run(evaluate, execution, compiled, namespace, around)
+        finally:
+            if execution.abandoned:
+                MONITOR.release(execution.thread)
+
+    def abandon() -> bool:
+        if execution.finished or not execution.thread:
+            return False
+        execution.abandoned = True
+        execution.lost = find_thread_bound(namespace)
+        MONITOR.kill_on_return(execution.thread)
+        # The old thread stays inside the old Context, maybe for hours.
+        if not execution.cell.background:
+            manager.context = manager.context.copy()
+        place.abandon()
+        loop.call_soon_threadsafe(handover.give, (False, CellInterrupt()))
+        return True
+
+    if not execution.on_main:
+        execution.abandon = abandon
+    place.submit(call, handover.give)
+    return await handover.take(execution)
+
+
+def find_thread_bound(namespace: dict[str, Any], *, loop: bool = False) -> dict[str, str]:
+    """Names whose values only the thread (or, with ``loop``, the loop) that made them may use.
+
+    Name to reason. What only holds such a value is not found.
+    """
+    lost: dict[str, str] = {}
+    for name, value in namespace.copy().items():
+        module = type(value).__module__.partition(".")[0]
+        if module == "sqlite3" or (module == "_thread" and type(value).__name__ == "_local"):
+            lost[name] = "made on the thread that was left behind; make it anew"
+        elif loop and module in ("asyncio", "_asyncio") and not isinstance(value, type):
+            lost[name] = "bound to the event loop that was left behind; make it anew"
+    return lost
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is how a stopped cell ends, on its own or inside a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_interrupt, error.exceptions))
+    return isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+
+
+def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Result:
+    """What the raw end of a cell means: a value, the user's error, or an error of ours."""
+    ok, value = result
+    stop = execution.stop
+    if stop is not None:
+        error: BaseException
+        if stop.reason is not None:
+            error = stop.reason
+        elif ok and stop.stage == 1 and not execution.abandoned:
+            return result  # it caught the interrupt and came to its own end
+        elif not ok and stop.stage == 1 and not execution.abandoned and not is_interrupt(value):
+            return result  # its clean-up raised something else: that is what it has to say
+        else:
+            error = CancellationError(f"cell {execution.cell.n} was interrupted")
+        if not ok:
+            error.__traceback__ = value.__traceback__
+            error.__suppress_context__ = True
+        return False, error
+    if ok:
+        return result
+    if isinstance(value, NameError) and manager.lost:
+        lost = manager.explain_lost(value)
+        if lost is not None:
+            lost.__traceback__ = value.__traceback__
+            return False, lost
+    if isinstance(value, (RuntimeError, ValueError)) or type(value).__module__ == "sqlite3":
+        from pyrepl3.run.recovery import explain_async_context_error  # noqa: PLC0415  errors only
+
+        cure = explain_async_context_error(value)
+        if cure is not None:
+            translated = AsyncContextError(f"{value}; {cure}")
+            translated.__traceback__ = value.__traceback__
+            translated.__cause__ = value
+            return False, translated
+    return result
+
+
