@@ -23,7 +23,7 @@ def _check_positive(settings: object, *names: str) -> None:
             raise ValueError(f"{name} must be positive or None (no limit), not {value!r}")
 
 
-class Limits(_Settings, kw_only=True):
+class Limits(_Settings, frozen=True, kw_only=True):
     """What one cell may use. Every field is per cell; None means no limit.
 
     ``wall``: seconds from start to end, waiting included. ``memory``: bytes by which the process may
@@ -40,7 +40,7 @@ class Limits(_Settings, kw_only=True):
         _check_positive(self, "wall", "memory", "output", "coroutines")
 
 
-class ImportPolicy(_Settings, kw_only=True):
+class ImportPolicy(_Settings, frozen=True, kw_only=True):
     """Which top packages the cells' own import statements may name. A policy, not a boundary.
 
     ``allowed=None`` allows all that is not denied; ``denied`` wins over ``allowed``.
@@ -51,7 +51,7 @@ class ImportPolicy(_Settings, kw_only=True):
     denied: frozenset[str] = frozenset()
 
 
-class ExecutorConfig(_Settings, kw_only=True):
+class ExecutorConfig(_Settings, frozen=True, kw_only=True):
     """Configuration for AsyncExecutor and Session: the specification's fields and defaults.
 
     It takes effect only where it is passed; without one there are no limits and no import policy.

@@ -1,6 +1,7 @@
 """The vocabulary: frozen values that cross every seam. No behaviour beyond reading them.
 
-``kw_only`` stands on every class because msgspec does not inherit it.
+``kw_only`` stands on every class because msgspec does not inherit it, ``frozen`` because mypy
+does not see that it is inherited.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 # --- a cell, and what is known of it before it runs -------------------------------------------
 
 
-class Cell(Record, kw_only=True):
+class Cell(Record, frozen=True, kw_only=True):
     """A piece of source that runs as one.
 
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
@@ -51,7 +52,7 @@ class Cell(Record, kw_only=True):
     background: bool = False
 
 
-class Names(Record, kw_only=True):
+class Names(Record, frozen=True, kw_only=True):
     """The global names that a cell reads, binds and deletes, also from inside its functions."""
 
     reads: frozenset[str] = frozenset()
@@ -59,7 +60,7 @@ class Names(Record, kw_only=True):
     deletes: frozenset[str] = frozenset()
 
 
-class Reason(Record, kw_only=True):
+class Reason(Record, frozen=True, kw_only=True):
     """One reason for a mode or a placement.
 
     ``line`` (from 1) and ``column`` (from 0) point into the cell's source; 0 and 0 where the
@@ -75,7 +76,7 @@ class Reason(Record, kw_only=True):
     text: str = ""
 
 
-class ModeReport(Record, kw_only=True):
+class ModeReport(Record, frozen=True, kw_only=True):
     """Which mode and placement a cell has, and why. No reasons: plain code."""
 
     mode: ExecutionMode
@@ -86,7 +87,7 @@ class ModeReport(Record, kw_only=True):
 # --- outcomes ---------------------------------------------------------------------------------
 
 
-class _Outcome(Record, kw_only=True):
+class _Outcome(Record, frozen=True, kw_only=True):
     """What became of a cell. ``duration`` in seconds; ``epoch`` is None where nothing was stored."""
 
     cell: Cell
@@ -96,7 +97,7 @@ class _Outcome(Record, kw_only=True):
     epoch: int | None = None
 
 
-class Done(_Outcome, kw_only=True):
+class Done(_Outcome, frozen=True, kw_only=True):
     """The cell ran to its end.
 
     ``value`` is that of its last expression, or of a final assignment to one name. ``shown`` says
@@ -118,7 +119,7 @@ class Done(_Outcome, kw_only=True):
         return self.value
 
 
-class Failed(_Outcome, kw_only=True):
+class Failed(_Outcome, frozen=True, kw_only=True):
     """The cell raised, or a limit stopped it, or it did not compile.
 
     ``error`` is the exception itself; ``traceback`` the text of it with the user's frames only.
@@ -140,7 +141,7 @@ class Failed(_Outcome, kw_only=True):
         raise self.error
 
 
-class Interrupted(_Outcome, kw_only=True):
+class Interrupted(_Outcome, frozen=True, kw_only=True):
     """Our interrupt stopped the cell.
 
     ``forced``: its own clean-up was cut after the grace period. ``abandoned``: it was inside a call
@@ -165,7 +166,7 @@ class Interrupted(_Outcome, kw_only=True):
         raise CancellationError(f"cell {self.cell.n} was interrupted")
 
 
-class Replayed(_Outcome, kw_only=True):
+class Replayed(_Outcome, frozen=True, kw_only=True):
     """The cell had finished before: nothing ran, its recorded end is told again.
 
     ``events`` are the recorded outputs; ``text`` and ``data`` the value as it was shown.
@@ -194,7 +195,7 @@ type Outcome = Done | Failed | Interrupted | Replayed
 # --- events -----------------------------------------------------------------------------------
 
 
-class Started(Record, tag=True, kw_only=True):
+class Started(Record, tag=True, frozen=True, kw_only=True):
     """A cell begins to run. ``at`` is seconds since the epoch."""
 
     cell: Cell
@@ -203,7 +204,7 @@ class Started(Record, tag=True, kw_only=True):
     at: float = 0.0
 
 
-class Output(Record, tag=True, kw_only=True):
+class Output(Record, tag=True, frozen=True, kw_only=True):
     """Text that a cell (or a task or thread that it started) wrote."""
 
     cell_id: str
@@ -211,7 +212,7 @@ class Output(Record, tag=True, kw_only=True):
     text: str
 
 
-class Display(Record, tag=True, kw_only=True):
+class Display(Record, tag=True, frozen=True, kw_only=True):
     """A rich value: ``data`` maps MIME types to str (text) or bytes (binary)."""
 
     cell_id: str
@@ -219,14 +220,14 @@ class Display(Record, tag=True, kw_only=True):
     metadata: Mapping[str, Any] = {}
 
 
-class Blocked(Record, tag=True, kw_only=True):
+class Blocked(Record, tag=True, frozen=True, kw_only=True):
     """A plain cell held the loop for ``seconds``; the same source goes to the thread next time."""
 
     cell_id: str
     seconds: float
 
 
-class Notice(Record, tag=True, kw_only=True):
+class Notice(Record, tag=True, frozen=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
     ``kind`` is a stable word: ``"unawaited"``, ``"output-cut"``, ``"abandoned"``, ``"task-failed"``,
@@ -238,20 +239,20 @@ class Notice(Record, tag=True, kw_only=True):
     text: str
 
 
-class Line(Record, tag=True, kw_only=True):
+class Line(Record, tag=True, frozen=True, kw_only=True):
     """A line of the cell is about to run (only with ``ExecutorConfig.trace_execution``)."""
 
     cell_id: str
     line: int
 
 
-class Finished(Record, tag=True, kw_only=True):
+class Finished(Record, tag=True, frozen=True, kw_only=True):
     """A cell is over."""
 
     outcome: Done | Failed | Interrupted | Replayed
 
 
-class Committed(Record, tag=True, kw_only=True):
+class Committed(Record, tag=True, frozen=True, kw_only=True):
     """The namespace after a cell is on disk. ``lost`` names what could not be stored, and why."""
 
     cell_id: str
@@ -260,7 +261,7 @@ class Committed(Record, tag=True, kw_only=True):
     lost: Mapping[str, str] = {}
 
 
-class Restored(Record, tag=True, kw_only=True):
+class Restored(Record, tag=True, frozen=True, kw_only=True):
     """The namespace came back from ``epoch``."""
 
     epoch: int
@@ -268,30 +269,20 @@ class Restored(Record, tag=True, kw_only=True):
     lost: Mapping[str, str] = {}
 
 
-type Event = (
-    Started
-    | Output
-    | Display
-    | Blocked
-    | Notice
-    | Line
-    | Finished
-    | Committed
-    | Restored
-)
+type Event = Started | Output | Display | Blocked | Notice | Line | Finished | Committed | Restored
 
 
 # --- checkpoints ------------------------------------------------------------------------------
 
 
-class Blob(Record, kw_only=True):
+class Blob(Record, frozen=True, kw_only=True):
     """Some names pickled together, because they share objects. ``data`` is opaque to a store."""
 
     names: tuple[str, ...]
     data: bytes
 
 
-class Delta(Record, kw_only=True):
+class Delta(Record, frozen=True, kw_only=True):
     """What changed since the last marked epoch.
 
     A name is in one of: a blob (its new value), ``deleted``, or ``lost`` (bound, but it could not be
@@ -311,7 +302,7 @@ class Delta(Record, kw_only=True):
         return sum(len(blob.data) for blob in self.blobs)
 
 
-class Snapshot(Record, kw_only=True):
+class Snapshot(Record, frozen=True, kw_only=True):
     """A whole namespace as of ``epoch``: each live name in exactly one blob, or in ``lost``.
 
     A blob may hold more names than those it is still current for; ``names`` of each says which count.
@@ -327,7 +318,7 @@ class Snapshot(Record, kw_only=True):
 type ReceiptStatus = Literal["done", "failed", "interrupted"]
 
 
-class Receipt(Record, kw_only=True):
+class Receipt(Record, frozen=True, kw_only=True):
     """What a finished cell records beside its epoch.
 
     ``events`` are its outputs (cut to a bound, ``cut`` says so), ``error`` the text of the traceback.
@@ -346,7 +337,7 @@ class Receipt(Record, kw_only=True):
     error: str = ""
 
 
-class Epoch(Record, kw_only=True):
+class Epoch(Record, frozen=True, kw_only=True):
     """One entry of a session's history: ``parent`` is 0 for the first."""
 
     epoch: int
@@ -359,21 +350,21 @@ class Epoch(Record, kw_only=True):
 # --- questions to a runner --------------------------------------------------------------------
 
 
-class Fetch(Record, kw_only=True):
+class Fetch(Record, frozen=True, kw_only=True):
     """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound."""
 
     name: str
 
 
-class Variables(Record, kw_only=True):
+class Variables(Record, frozen=True, kw_only=True):
     """Ask for the user's names. Answer: ``{name: type name}``, in the order of binding."""
 
 
-class Tasks(Record, kw_only=True):
+class Tasks(Record, frozen=True, kw_only=True):
     """Ask for the background tasks. Answer: a tuple of TaskInfo."""
 
 
-class TaskInfo(Record, kw_only=True):
+class TaskInfo(Record, frozen=True, kw_only=True):
     """A background task: the cell that started it, its name and where it waits."""
 
     name: str
@@ -381,7 +372,7 @@ class TaskInfo(Record, kw_only=True):
     where: str = ""
 
 
-class Complete(Record, kw_only=True):
+class Complete(Record, frozen=True, kw_only=True):
     """Ask for completions of ``source`` at ``cursor`` (characters). Answer: a tuple of str."""
 
     source: str
