@@ -31,7 +31,11 @@ def loaded_by(statement: str) -> set[str]:
         "; import json; print(json.dumps(loaded))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
