@@ -1,0 +1,137 @@
+"""A directory in, its sessions out: open one by name, list them, remove one.
+
+Each session is a directory of its own (``session.db``, ``lock``), so two sessions of one store can be
+open in two processes. Names become directory names as they are: where the file system ignores
+case, ``Demo`` and ``demo`` are one session.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+
+from pyrepl3.errors import SessionNotFoundError, StoreError
+from pyrepl3.records import Record
+from pyrepl3.store.lock import SessionLock, find_owner
+from pyrepl3.store.sqlite import SqliteStore
+
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+class SessionInfo(Record, frozen=True, kw_only=True):
+    """What a listing tells of a session.
+
+    ``epochs`` is how many were ever committed (None: the file cannot be read), ``size`` in bytes on
+    disk, ``last_used`` in seconds since the epoch, ``in_use_pid`` the process that has it open.
+    """
+
+    name: str
+    epochs: int | None = None
+    size: int = 0
+    last_used: float = 0.0
+    in_use_pid: int | None = None
+
+
+class SessionDirectory:
+    """The sessions under ``root`` (None: ``find_default_root()``). Nothing is created until ``open``."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = find_default_root() if root is None else root
+
+    def open(self, name: str) -> SqliteStore:
+        """The store of session ``name``, made if it is new, locked until it is closed.
+
+        Raises ValueError for a name that is none, SessionInUseError, StoreError.
+        """
+        return SqliteStore(self.root / check_name(name))
+
+    def list(self) -> list[SessionInfo]:
+        """All sessions, by name. Only reads; takes no lock, so open sessions are listed too."""
+        try:
+            found = sorted(self.root.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"cannot list {self.root}: {error.strerror}") from error
+        return [_look(path) for path in found if _NAME.fullmatch(path.name) and _is_session(path)]
+
+    def remove(self, name: str) -> None:
+        """Delete session ``name`` with all its epochs.
+
+        Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError.
+        """
+        path = self.root / check_name(name)
+        if not _is_session(path):
+            raise SessionNotFoundError(name, str(self.root))
+        try:
+            lock = SessionLock(path / "lock", session=name)
+            try:
+                # The database first: a removal cut short leaves a session that says it is broken.
+                for file in ("session.db-wal", "session.db-shm", "session.db"):
+                    (path / file).unlink(missing_ok=True)
+                shutil.rmtree(path)
+            finally:
+                lock.release()
+        except OSError as error:
+            raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def check_name(name: str) -> str:
+    """``name``, if it may name a session; else ValueError."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a session: use 1 to 64 letters, digits, '-', '_' and '.', "
+            f"and no '.' at the start"
+        )
+    return name
+
+
+def find_default_root() -> Path:
+    """Where sessions live: ``$PYREPL3_STORE``, else the user's data directory."""
+    chosen = os.environ.get("PYREPL3_STORE")
+    if chosen:
+        return Path(chosen)
+    import platformdirs  # here, not above: 5 ms that a program with a store of its own saves
+
+    return platformdirs.user_data_path("pyrepl3") / "sessions"
+
+
+def _is_session(path: Path) -> bool:
+    return (path / "session.db").exists() or (path / "lock").exists()
+
+
+def _look(path: Path) -> SessionInfo:
+    size, used = 0, 0.0
+    for file in path.iterdir():
+        try:
+            stat = file.stat()
+        except FileNotFoundError:
+            continue  # the log was folded in meanwhile
+        size += stat.st_size
+        if file.name.startswith("session.db"):
+            used = max(used, stat.st_mtime)
+    return SessionInfo(
+        name=path.name,
+        epochs=_count_epochs(path / "session.db"),
+        size=size,
+        last_used=used,
+        in_use_pid=find_owner(path / "lock"),
+    )
+
+
+def _count_epochs(file: Path) -> int | None:
+    # A log beside the file is read too where possible; immutable needs no right to write there.
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            db = sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=0.2)
+            try:
+                found: int = db.execute("SELECT count(*) FROM epoch").fetchone()[0]
+                return found
+            finally:
+                db.close()
+        except sqlite3.Error:
+            continue
+    return None
