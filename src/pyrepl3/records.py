@@ -306,10 +306,12 @@ class Snapshot(Record, frozen=True, kw_only=True):
     """A whole namespace as of ``epoch``: each live name in exactly one blob, or in ``lost``.
 
     A blob may hold more names than those it is still current for; ``names`` of each says which count.
-    Blobs are in the order of the epochs that wrote them.
+    Blobs are in the order of the epochs that wrote them. ``count`` is the highest cell count of any
+    epoch in the store, so that no cell id is used twice.
     """
 
     epoch: int = 0
+    count: int = 0
     blobs: tuple[Blob, ...] = ()
     lost: Mapping[str, str] = {}
     engine: bytes = b""
@@ -379,4 +381,10 @@ class Complete(Record, frozen=True, kw_only=True):
     cursor: int
 
 
-type Question = Fetch | Variables | Tasks | Complete
+class Explain(Record, kw_only=True):
+    """Ask which way ``source`` would go, and why. Answer: a ModeReport."""
+
+    source: str
+
+
+type Question = Fetch | Variables | Tasks | Complete | Explain

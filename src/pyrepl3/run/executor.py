@@ -18,6 +18,7 @@ from pyrepl3.records import (
     Complete,
     Done,
     ExecutionMode,
+    Explain,
     Failed,
     Fetch,
     Finished,
@@ -242,13 +243,15 @@ class AsyncExecutor:
 
     def interrupt(self, cell_id: str | None = None) -> bool:
         """Stop one cell: None means the one in the foreground. Any thread. False: no such cell runs."""
-        if cell_id is None:
-            for execution in list(self._running.values()):
-                if not execution.cell.background:
-                    return request_stop(execution)
-            return False
-        found = self._running.get(cell_id)
+        found = self.foreground() if cell_id is None else self._running.get(cell_id)
         return found is not None and request_stop(found)
+
+    def foreground(self) -> Execution | None:
+        """The cell that has the turn and runs now. Any thread."""
+        for execution in list(self._running.values()):
+            if not execution.cell.background:
+                return execution
+        return None
 
     def interrupt_all(self) -> int:
         """Stop every cell, the background ones included. Any thread. Returns how many."""
@@ -300,6 +303,8 @@ class AsyncExecutor:
                 from pyrepl3.run.complete import complete  # noqa: PLC0415  front ends only
 
                 return complete(source, cursor, self._dict)
+            case Explain(source=source):
+                return self.explain_mode(source)
 
     async def aclose(self) -> None:
         """Interrupt what runs, cancel background tasks, let go of thread and streams. Idempotent."""

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LostValueError, NamespaceError
 from pyrepl3.run.execution import CURRENT
-from pyrepl3.run.sources import Sources, forget_module, serve_classes_of, unique_prefix
+from pyrepl3.run.sources import (
+    Sources,
+    forget_module,
+    release_prefix,
+    serve_classes_of,
+    unique_prefix,
+)
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.turn import Turn
 
@@ -75,6 +81,8 @@ class NamespaceManager:
             module = ModuleType(f"pyrepl3.cells.{self.name}", None)
             sys.modules[module.__name__] = module
             weakref.finalize(self, forget_module, module.__name__).atexit = False
+        self._named = weakref.finalize(self, release_prefix, self.name)
+        self._named.atexit = False
         self.module = module
         self.module_name = module.__name__
         serve_classes_of(self.module_name)
@@ -217,5 +225,6 @@ class NamespaceManager:
         )
 
     def close(self) -> None:
-        """End the blocking thread. Idempotent; the dict stays readable."""
+        """End the blocking thread and free the name. Idempotent; the dict stays readable."""
+        self._named()
         self.thread.close()

@@ -11,7 +11,6 @@ import linecache
 import sys
 import weakref
 from collections import deque
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,14 +18,23 @@ if TYPE_CHECKING:
 
 KEPT = 1000
 
-_serial = count(1)
-_taken: dict[str, int] = {}
+_taken: set[str] = set()
 
 
 def unique_prefix(name: str) -> str:
-    """``name``, or ``name~2`` and so on where another executor in this process has that name."""
-    seen = _taken[name] = _taken.get(name, 0) + 1
-    return name if seen == 1 else f"{name}~{seen}"
+    """``name``, or ``name~2`` and so on while another namespace in this process has that name."""
+    found = name
+    serial = 2
+    while found in _taken:
+        found = f"{name}~{serial}"
+        serial += 1
+    _taken.add(found)
+    return found
+
+
+def release_prefix(name: str) -> None:
+    """Let the next namespace have this name."""
+    _taken.discard(name)
 
 
 def is_cell(filename: str) -> bool:

@@ -1,0 +1,237 @@
+"""Where backends are named: puts runner, store and session together. The composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pyrepl3.config import ExecutorConfig, Limits, unlimited
+from pyrepl3.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from pyrepl3.lang.repair import Repair
+    from pyrepl3.ports import Asker, Observer, Stage, Store
+    from pyrepl3.run.host import LoopHost
+    from pyrepl3.store.directory import SessionDirectory
+
+
+def open_session(
+    name: str | None = None,
+    *,
+    store: Store | Path | str | None = None,
+    config: ExecutorConfig | None = None,
+    limits: Limits | None = None,
+    observe: Observer | None = None,
+    ask: Asker | None = None,
+    stages: Sequence[Stage] = (),
+) -> Opening:
+    """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
+
+    ``name``: letters, digits, ``-``, ``_`` and ``.``; None: a session that is not kept. ``store``: the
+    directory that holds sessions (None: the user's data directory), or a Store. ``config`` brings
+    limits and an import policy, ``limits`` replaces its limits; without both there are none.
+    ``observe`` is told every event, on any thread; ``ask`` answers ``input()`` and ``getpass()``.
+
+    Entering raises SessionInUseError, StoreError, ValueError for a bad name.
+    """
+    return Opening(
+        name,
+        store=store,
+        config=_settings(config, limits),
+        observe=observe,
+        ask=ask,
+        stages=stages,
+        host=None,
+    )
+
+
+def _settings(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
+    if limits is None:
+        return config
+    return msgspec.structs.replace(
+        config or unlimited(),
+        max_execution_time=limits.wall,
+        max_memory_usage=limits.memory,
+        max_output=limits.output,
+        max_coroutines=limits.coroutines,
+    )
+
+
+class Opening:
+    """What ``open_session`` gives: enter it to have the Session, leave it to close that."""
+
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        store: Store | Path | str | None,
+        config: ExecutorConfig | None,
+        observe: Observer | None,
+        ask: Asker | None,
+        stages: Sequence[Stage],
+        host: LoopHost | None,
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._config = config
+        self._observe = observe
+        self._ask = ask
+        self._stages = stages
+        self._host = host
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Session:
+        from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
+        from pyrepl3.run.namespace import NamespaceManager  # noqa: PLC0415
+        from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
+
+        store = await self._open_store()
+        try:
+            module = None if self._host is None else _fresh_main()
+            manager = NamespaceManager(name=self._name or "session", module=module)
+            manager.get_for_execution()["display"] = display
+            runner = ThreadRunner(
+                manager, config=self._config, ask=self._ask, stages=self._stages, host=self._host
+            )
+            name = self._name or manager.name
+            session = Session(runner, name=name, store=store, observe=self._observe)
+            self._session = session
+            if self._host is not None:
+                _hosted[self._host] = runner
+        except BaseException:
+            if store is not None:
+                store.close()
+            raise
+        try:
+            await session.resume()
+        except BaseException:
+            await session.aclose()
+            raise
+        return session
+
+    async def _open_store(self) -> Store | None:
+        if self._store is not None and not isinstance(self._store, (str, Path)):
+            return self._store
+        if self._name is None:
+            if self._store is not None:
+                raise ValueError("a session without a name is not kept: give a name, or no store")
+            return None
+        directory, name = sessions(self._store), self._name
+        return await asyncio.to_thread(directory.open, name)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        if self._host is not None:
+            _hosted.pop(self._host, None)
+        if session is not None:
+            await session.aclose()
+
+
+def sessions(store: Path | str | None = None) -> SessionDirectory:
+    """The directory that holds sessions: to list and remove them. None: the user's data directory."""
+    from pyrepl3.store.directory import SessionDirectory  # noqa: PLC0415  sqlite3 loads with it
+
+    return SessionDirectory(None if store is None else Path(store))
+
+
+def propose(source: str, error: SyntaxError | None = None) -> Repair | None:
+    """A repaired source that compiles, with what was changed; None where none was found."""
+    from pyrepl3.lang import repair  # noqa: PLC0415  only for source that does not compile
+
+    return repair.propose(source, error)
+
+
+# --- user code on the main thread ---------------------------------------------------------------
+
+_hosted: dict[LoopHost, Any] = {}
+
+
+def _fresh_main() -> ModuleType:
+    """A new ``__main__``: cells of a command line are to find themselves where scripts do."""
+    module = ModuleType("__main__", None)
+    module.__dict__["__annotations__"] = {}
+    sys.modules["__main__"] = module
+    return module
+
+
+def host_main(
+    main: Callable[[Callable[..., Opening]], Awaitable[int]],
+    *,
+    on_sigint: Callable[[], object] | None = None,
+) -> int:
+    """Give cells the main thread: run ``main(open_session)`` on a loop in a second thread. Its result.
+
+    To be called on the main thread. While a cell runs Ctrl-C interrupts it; while none runs
+    ``on_sigint`` is called (on the main thread). One session at a time. What ``main`` raises comes out.
+    """
+    from pyrepl3.run.host import LoopHost, MainThread  # noqa: PLC0415
+
+    host = LoopHost("main")
+    host.on_main = True
+    before = sys.modules["__main__"]
+
+    def opener(
+        name: str | None = None,
+        *,
+        store: Store | Path | str | None = None,
+        config: ExecutorConfig | None = None,
+        limits: Limits | None = None,
+        observe: Observer | None = None,
+        ask: Asker | None = None,
+        stages: Sequence[Stage] = (),
+    ) -> Opening:
+        return Opening(
+            name,
+            store=store,
+            config=_settings(config, limits),
+            observe=observe,
+            ask=ask,
+            stages=stages,
+            host=host,
+        )
+
+    ended: list[int] = []
+    failed: list[BaseException] = []
+
+    async def control() -> int:
+        return await main(opener)
+
+    def run_control() -> None:
+        try:
+            ended.append(asyncio.run(control()))
+        except BaseException as error:  # noqa: BLE001  raised again on the main thread
+            failed.append(error)
+        finally:
+            host.stop()
+
+    def foreground() -> Any:
+        runner = _hosted.get(host)
+        return None if runner is None else runner.executor.foreground()
+
+    interrupts = MainThread(foreground, on_sigint or (lambda: None))
+    interrupts.install()
+    thread = threading.Thread(target=run_control, name="pyrepl3-control")
+    thread.start()
+    try:
+        host.serve()
+        thread.join()
+    finally:
+        interrupts.restore()
+        sys.modules["__main__"] = before
+    if failed:
+        raise failed[0]
+    return ended[0]
