@@ -10,7 +10,7 @@ Three means, tried in this order and together:
    so the thread is abandoned and killed at its first instruction after the call.
 
 Stages (amendment 13): first raise once, so that ``finally`` and ``with`` clean up; after ``GRACE``
-seconds raise at every line of cell code; after as long again, in libraries too. Never in our own
+seconds raise at every instruction of cell code; after as long again, in libraries too. Never in our own
 code or asyncio's, whose invariants would break.
 """
 
@@ -42,8 +42,8 @@ HOGGED = 0.05  # seconds without an answer until the loop counts as held by some
 
 _monitoring = sys.monitoring
 _E = _monitoring.events
-_EVERYWHERE = _E.LINE | _E.JUMP | _E.BRANCH | _E.PY_START | _E.PY_RESUME
-_IN_STACK = _E.INSTRUCTION | _E.LINE
+# Not LINE, which a loop of one line never fires, and not JUMP: what is raised at the last jump of a
+# ``try`` block passes its handlers by.
 
 # Code that never has an exception of ours raised into it.
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
@@ -86,18 +86,17 @@ class Monitor:
                     break
             else:
                 raise RuntimeError("all six sys.monitoring tools are in use; stop a profiler or debugger")
-            for event in (_E.JUMP, _E.BRANCH, _E.PY_START, _E.PY_RESUME, _E.INSTRUCTION):
-                _monitoring.register_callback(tool, event, _on_event)
+            _monitoring.register_callback(tool, _E.INSTRUCTION, _on_event)
             _monitoring.register_callback(tool, _E.LINE, self._on_line)
             self._tool = tool
         return self._tool
 
     def arm(self, execution: Execution) -> None:
-        """Call ``_on_event`` at every line until ``disarm``. Any thread."""
+        """Call ``_on_event`` at every instruction until ``disarm``. Any thread."""
         with self._lock:
             tool = self._claim()
             self._armed.add(execution)
-            _monitoring.set_events(tool, _EVERYWHERE)
+            _monitoring.set_events(tool, _E.INSTRUCTION)
 
     def disarm(self, execution: Execution) -> None:
         """Undo ``arm``; the last one out switches the events off. Any thread."""
@@ -121,7 +120,7 @@ class Monitor:
             tool = self._claim()
             self.abandoned[thread] = codes
             for code in codes:
-                _monitoring.set_local_events(tool, code, _IN_STACK)
+                _monitoring.set_local_events(tool, code, _E.INSTRUCTION)
 
     def release(self, thread: int) -> None:
         """The thread is out, if it was abandoned. Called by that thread."""
@@ -153,7 +152,6 @@ class Monitor:
                 execution.sink.emit(
                     Line(cell_id=execution.cell.id, line=line - execution.cell.first_line + 1)
                 )
-        _on_event(code)
 
 
 def _on_event(code: CodeType, *_: object) -> None:

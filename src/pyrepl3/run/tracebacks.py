@@ -33,7 +33,9 @@ def trimmed(traceback: TracebackType | None) -> TracebackType | None:
         return frames[0]
     result: TracebackType | None = None
     for frame in reversed(frames):
-        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+        # An interrupt may hit an instruction that belongs to no line.
+        line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
     return result
 
 
