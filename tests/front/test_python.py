@@ -114,6 +114,8 @@ def test_a_cell_starts_on_the_line_that_it_says(text):
 def test_a_title_is_the_label_and_else_the_first_line():
     cells = split_python('# %% Load it\na\n# %% tags=["x"]\n\n# words\nb = 1\n', filename="f")
     assert [cell.label for cell in cells] == ["Load it", "b = 1"]
+    cells = split_python('"""Doc."""\nimport os\nx()\n@d\ndef f(): pass\n', filename="f")
+    assert [cell.label for cell in cells] == ["import os", "x()", "def f(): pass"]
 
 
 def test_the_tag_raises_exception_is_read():

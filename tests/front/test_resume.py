@@ -84,7 +84,7 @@ def test_restart_keeps_nothing_but_what_others_ran_before():
         0,
         10,
         [20, 30],
-        "changed",
+        "restarted",
     )
     assert decide(line(OTHER), cells(*"ab"), restart=True) == (0, None, [], "new")
 

@@ -205,7 +205,7 @@ def _plain(text: str, line: int) -> str:
     return text
 
 
-def _statement_starts(lines: Sequence[str]) -> Iterator[int]:  # noqa: PLR0912 - one scanner
+def _statement_starts(lines: Sequence[str]) -> Iterator[int]:
     """Indices of the lines that start a statement: outside strings and brackets, not continued.
 
     A scan by characters, since a cell with magics has no tokens; magic lines are not scanned.

@@ -150,6 +150,7 @@ def split_statements(
     kind = ""
     start = end = 0  # lines of the open group, from 1, end included
     floor = 0  # last line of the group before
+    label = ""
 
     def close() -> None:
         nonlocal floor
@@ -157,7 +158,9 @@ def split_statements(
             first = start
             while first - 1 > floor and lines[first - 2].lstrip().startswith("#"):
                 first -= 1
-            cells.append(_cell(lines, first - 1, end, filename, show=kind != "text"))
+            cells.append(
+                _cell(lines, first - 1, end, filename, label=label, show=kind != "text")
+            )
             floor = end
 
     for node in tree.body:
@@ -166,10 +169,13 @@ def split_statements(
         if kind and first <= end:  # a; b
             kind, end = "work", max(end, last)
         elif kind == "text" or (kind == this and kind != "work"):
+            if kind == "text":
+                label = lines[node.lineno - 1].strip()
             kind, end = this, last
         else:
             close()
             kind, start, end = this, first, last
+            label = lines[node.lineno - 1].strip()
     close()
     return tuple(cells)
 

@@ -17,7 +17,9 @@ import msgspec
 from pyrepl3.front.cells import SourceCell
 from pyrepl3.records import Epoch, Receipt
 
-type Why = Literal["new", "unfinished", "changed", "failed", "interrupted", "finished", "exited"]
+type Why = Literal[
+    "new", "unfinished", "changed", "failed", "interrupted", "restarted", "finished", "exited"
+]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``kept`` are the epochs of the first ``len(kept)`` cells, which are skipped. ``restore`` is the
     epoch to go back to before the rest runs (0: the empty namespace), None to stay at the head.
-    ``aside`` are the epochs that leave the line by that. ``why`` says what stopped the keeping:
+    ``aside`` are the epochs that leave the line by that. ``ground`` counts the epochs before the
+    file's own, on which it runs. ``why`` says what stopped the keeping:
     ``"new"``: the file never ran here; ``"exited"``: a kept cell ended the run by ``sys.exit(0)``,
     so nothing is left to run; ``"finished"``: all cells are kept.
     """
@@ -33,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[Epoch, ...] = ()
     restore: int | None = None
     aside: tuple[Epoch, ...] = ()
+    ground: int = 0
     why: Why = "new"
 
     @property
@@ -65,9 +69,9 @@ def plan(
     """
     start, end = _region(history, owns)
     if start == end:
-        return Plan()
+        return Plan(ground=len(history))
     kept: list[Epoch] = []
-    why: Why = "changed"
+    why: Why = "restarted"
     if not restart:
         why = "finished"
         for i, cell in enumerate(cells):
@@ -80,20 +84,26 @@ def plan(
                 break
             if exited_cleanly(epoch.receipt):
                 kept.append(epoch)
-                return Plan(kept=tuple(kept), why="exited")
+                return Plan(kept=tuple(kept), ground=start, why="exited")
             if not _finished(epoch.receipt, may_fail=cell.may_fail or keep_going):
                 why = "interrupted" if epoch.receipt.status == "interrupted" else "failed"
                 break
             kept.append(epoch)
         if anonymous and cells and not kept and why == "changed":
-            return Plan()
+            return Plan(ground=len(history))
     stop = start + len(kept)
     if why == "finished" and stop == end:
         # What others ran after the file stays: there is nothing to put on top of the file's state.
-        return Plan(kept=tuple(kept), why=why)
+        return Plan(kept=tuple(kept), ground=start, why=why)
     aside = tuple(history[stop:])
     before = history[stop - 1].epoch if stop else 0
-    return Plan(kept=tuple(kept), restore=before if aside else None, aside=aside, why=why)
+    return Plan(
+        kept=tuple(kept),
+        restore=before if aside else None,
+        aside=aside,
+        ground=start,
+        why=why,
+    )
 
 
 def exited_cleanly(receipt: Receipt) -> bool:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import codecs
 import os
+import selectors
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+
+_LOOK = 0.1  # seconds
 
 
 def command(text: str) -> None:
@@ -80,10 +83,17 @@ def _run(arguments: str | Sequence[str], *, shell: bool = False) -> int:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     try:
         assert process.stdout is not None
-        descriptor = process.stdout.fileno()
-        while data := os.read(descriptor, 65536):
-            sys.stdout.write(decoder.decode(data))
-            sys.stdout.flush()
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                # Not a bare read: an interrupt is raised in other people's Python, never in ours,
+                # and this way it finds some ten times a second.
+                if not selector.select(_LOOK):
+                    continue
+                if not (data := os.read(process.stdout.fileno(), 65536)):
+                    break
+                sys.stdout.write(decoder.decode(data))
+                sys.stdout.flush()
         sys.stdout.write(decoder.decode(b"", final=True))
         return process.wait()
     finally:

@@ -31,8 +31,8 @@ def read_source(file: str, *, stdin: BinaryIO | None = None) -> SourceFile:
         path = os.path.abspath(file)
         data = _read_bytes(file)
         if file.endswith(".ipynb"):
-            # Loaded when first used: json costs a plain run a few milliseconds.
-            from pyrepl3.front.notebook import read_notebook
+            # json costs a plain run a few milliseconds
+            from pyrepl3.front.notebook import read_notebook  # noqa: PLC0415
 
             return read_notebook(data, path=path, shown=shown)
     if file != "-" and not data.strip():
@@ -68,8 +68,8 @@ def decode(data: bytes, *, shown: str) -> str:
         raise SourceError(f"{shown} is a binary file, not Python source (it holds null bytes)")
     encoding = "utf-8-sig"
     if b"coding" in b"".join(data.split(b"\n", 2)[:2]):
-        import io
-        import tokenize
+        import io  # noqa: PLC0415
+        import tokenize  # noqa: PLC0415  files with a cookie are rare
 
         try:
             encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)

@@ -1,0 +1,223 @@
+"""A file's cells in, an exit status out: ``pyrepl3 run``, without the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pyrepl3.config import Limits
+from pyrepl3.errors import PyREPL3Error
+from pyrepl3.front.asking import LineReader
+from pyrepl3.front.cells import SourceCell, SourceFile
+from pyrepl3.front.report import Report
+from pyrepl3.front.resume import Plan, plan
+from pyrepl3.front.sources import STDIN_NAME
+from pyrepl3.records import (
+    Done,
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    Outcome,
+    Output,
+    Replayed,
+    Restored,
+)
+
+DONE, ERROR, USAGE = 0, 1, 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+_PRESSES = 3  # of Ctrl-C while no cell runs, until the process ends at once
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run, and how. ``resume`` False runs every cell, on top of what the session holds."""
+
+    file: SourceFile
+    session: str | None = None
+    store: str | None = None
+    limits: Limits | None = None
+    resume: bool = True
+    replay: bool = False
+    restart: bool = False
+    keep_going: bool = False
+
+
+class Stop:
+    """Ctrl-C while no cell runs: the run ends before its next cell, or at once if pressed again."""
+
+    def __init__(self) -> None:
+        self.presses = 0
+
+    def press(self) -> None:
+        """Called on the main thread, by the signal handler."""
+        self.presses += 1
+        if self.presses >= _PRESSES:
+            # Restoring or committing something huge. A commit is atomic: the last one counts.
+            os._exit(INTERRUPTED)
+
+
+async def run_job(
+    open_session: Callable[..., Any],
+    job: Job,
+    report: Report,
+    *,
+    reader: LineReader,
+    stop: Stop,
+    closed: Callable[[], bool] = lambda: False,
+    started: Callable[[Any], None] = lambda _: None,
+) -> int:
+    """Run the cells of a file in a session, one after the other. Returns the exit status.
+
+    ``closed`` tells whether the reader of our output went away; ``started`` is given the session.
+    """
+    held: list[Restored] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Restored):
+            held.append(event)  # another may follow at once, and only the last one counts
+            return
+        if isinstance(event, Finished):
+            reader.drop()
+        report.event(event)
+
+    opening = open_session(
+        job.session, store=job.store, limits=job.limits, observe=observe, ask=reader.ask
+    )
+    try:
+        session = await opening.__aenter__()
+    except (PyREPL3Error, ValueError) as error:
+        report.end(USAGE, str(error))
+        return USAGE
+    try:
+        started(session)
+        todo = await _resume(session, job, report, held)
+        _dress_main(job.file)
+        status = await _run_cells(session, job, todo, report, stop, closed)
+        await _name_tasks(session, report)
+    finally:
+        await opening.__aexit__(None, None, None)
+    report.end(status)
+    return status
+
+
+async def _resume(session: Any, job: Job, report: Report, held: list[Restored]) -> Plan:
+    """Decide what to skip, go back to where the rest starts, and tell both."""
+    if job.session is None:
+        return Plan()
+    history = await session.history()
+    if not job.resume:
+        todo = Plan(ground=len(history))
+    else:
+        todo = plan(
+            history,
+            job.file.cells,
+            owns=lambda name: _is_same_file(job.file, name),
+            anonymous=job.file.path == STDIN_NAME,
+            keep_going=job.keep_going,
+            restart=job.restart,
+        )
+    if todo.restore is not None:
+        await session.restore(todo.restore)
+    if history and job.resume:
+        report.resumed(todo, replay=job.replay)
+    if held:
+        report.event(held[-1])
+    for i, epoch in enumerate(todo.kept):
+        report.skipped(i, job.file.cells[i], epoch, replay=job.replay)
+    return todo
+
+
+def _is_same_file(file: SourceFile, name: str) -> bool:
+    """Whether a recorded file name means this file: the same path, or one that it was moved from."""
+    if file.owns(name):
+        return True
+    old = name.partition(", cell ")[0]
+    return (
+        os.path.basename(old) == os.path.basename(file.path)  # noqa: PTH119  start-up time
+        and os.path.isabs(old)  # noqa: PTH117
+        and not os.path.exists(old)  # noqa: PTH110
+    )
+
+
+def _dress_main(file: SourceFile) -> None:
+    """Let the cells find what a script finds in its ``__main__``."""
+    main = vars(sys.modules["__main__"])
+    if file.path == STDIN_NAME:
+        main.pop("__file__", None)
+    else:
+        main["__file__"] = file.path
+
+
+async def _run_cells(
+    session: Any,
+    job: Job,
+    todo: Plan,
+    report: Report,
+    stop: Stop,
+    closed: Callable[[], bool],
+) -> int:
+    status = DONE
+    if todo.over:
+        return status
+    for i in range(todo.first, len(job.file.cells)):
+        if stop.presses:
+            report.note("interrupted between two cells")
+            return INTERRUPTED
+        cell = job.file.cells[i]
+        report.cell(i, cell)
+        outcome = await session.run(cell.source, filename=cell.filename, first_line=cell.first_line)
+        if cell.timed:
+            text = f"Wall time: {_readable(outcome.duration)}\n"
+            report.event(Output(cell_id=outcome.cell.id, stream="stdout", text=text))
+        if closed():
+            return PIPE_CLOSED
+        over = _judge(outcome, cell, job)
+        if over is not None:
+            return over
+        if not outcome.ok and not cell.may_fail:
+            status = ERROR
+    return status
+
+
+def _judge(outcome: Outcome, cell: SourceCell, job: Job) -> int | None:
+    """The exit status if the run ends here, else None."""
+    match outcome:
+        case Done() | Replayed():
+            return None
+        case Interrupted():
+            return INTERRUPTED
+        case Failed(error=SystemExit() as error):
+            return exit_status(error)
+        case Failed():
+            return None if cell.may_fail or job.keep_going else ERROR
+
+
+def exit_status(error: SystemExit) -> int:
+    """The status that Python would end with: a number as it is, a text as 1."""
+    if error.code is None:
+        return DONE
+    return error.code & 0xFF if isinstance(error.code, int) else ERROR
+
+
+async def _name_tasks(session: Any, report: Report) -> None:
+    tasks = await session.tasks()
+    if not tasks:
+        return
+    names = ", ".join(f"{task.name} ({task.where})" if task.where else task.name for task in tasks)
+    what = "a background task was" if len(tasks) == 1 else f"{len(tasks)} background tasks were"
+    report.note(f"{what} still running at the end and cancelled: {names}; await what must finish")
+
+
+def _readable(seconds: float) -> str:
+    if seconds >= 60:
+        return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

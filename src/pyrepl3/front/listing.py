@@ -1,0 +1,77 @@
+"""The sessions of a store in, a table out; and their removal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from pyrepl3.engine import sessions
+from pyrepl3.errors import PyREPL3Error
+
+_UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
+
+
+def list_sessions(store: str | None, *, as_json: bool = False) -> int:
+    """Print the sessions of a store, by name. Returns the exit status."""
+    directory = sessions(store)
+    try:
+        found = directory.list()
+    except PyREPL3Error as error:
+        print(f"pyrepl3: {error}", file=sys.stderr)
+        return 2
+    if as_json:
+        for info in found:
+            print(msgspec.json.encode(info).decode())
+        return 0
+    if not found:
+        print(f"no sessions in {directory.root}; `pyrepl3 --session NAME` starts one")
+        return 0
+    rows = [("NAME", "CELLS", "SIZE", "LAST USED", "")]
+    rows += [
+        (
+            info.name,
+            "?" if info.epochs is None else str(info.epochs),
+            readable_size(info.size),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(info.last_used)),
+            state(info.epochs, info.in_use_pid),
+        )
+        for info in found
+    ]
+    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    for name, cells, size, used, what in rows:
+        line = f"{name:{widths[0]}}  {cells:>{widths[1]}}  {size:>{widths[2]}}  {used:{widths[3]}}"
+        print(f"{line}  {what}".rstrip())
+    return 0
+
+
+def state(epochs: int | None, pid: int | None) -> str:
+    """What is special about a session, in words."""
+    if pid is not None:
+        return f"in use by pid {pid}"
+    return "cannot be read" if epochs is None else ""
+
+
+def readable_size(size: int) -> str:
+    """Bytes, for people."""
+    for unit, name in _UNITS:
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} B"
+
+
+def remove_sessions(store: str | None, names: Sequence[str]) -> int:
+    """Remove sessions by name. Returns 0, or 2 if one could not be removed; the others are."""
+    directory = sessions(store)
+    status = 0
+    for name in names:
+        try:
+            directory.remove(name)
+        except (PyREPL3Error, ValueError) as error:
+            print(f"pyrepl3: {error}", file=sys.stderr)
+            status = 2
+        else:
+            print(f"removed session {name}")
+    return status
