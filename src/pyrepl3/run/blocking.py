@@ -22,10 +22,14 @@ type _Job = tuple[
 
 
 class BlockingThread:
-    """Runs calls one after the other, in the order given, always on the same thread."""
+    """Runs calls one after the other, in the order given, always on the same thread.
 
-    def __init__(self, name: str) -> None:
+    ``once``: the thread ends after its first call, for a cell that runs beside others.
+    """
+
+    def __init__(self, name: str, *, once: bool = False) -> None:
         self._name = name
+        self._once = once
         self._jobs: SimpleQueue[_Job | None] | None = None
 
     def submit(self, call: Callable[[], Result], give: Callable[[Result], object]) -> None:
@@ -37,6 +41,8 @@ class BlockingThread:
             thread = threading.Thread(target=_work, args=(jobs,), name=self._name, daemon=True)
             thread.start()
         jobs.put((call, loop, give))
+        if self._once:
+            self.close()
 
     def abandon(self) -> None:
         """Leave the thread to itself: it ends when its call does; the next call gets a fresh one.

@@ -6,10 +6,11 @@ the whole event loop, and each frame that it passed would stand in the user's tr
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrepl3.run.cancel import finish
 from pyrepl3.run.display import mime_bundle
@@ -23,14 +24,22 @@ if TYPE_CHECKING:
 
 type Result = tuple[bool, Any]
 
+class Run(NamedTuple):
+    """What of a cell runs: its code under the cell's own file name, and the dict it runs on."""
+
+    body: CodeType | None
+    tail: CodeType | None
+    compiled: CompiledCell
+    namespace: dict[str, Any]
+
+
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _set_depth = sys.set_coroutine_origin_tracking_depth
 
 
 def evaluate(
     execution: Execution,
-    compiled: CompiledCell,
-    namespace: dict[str, Any],
+    run: Run,
     around: AbstractContextManager[object] | None = None,
 ) -> Result:
     """Run a cell without top-level await, here and now. Call it in the session's Context."""
@@ -42,12 +51,12 @@ def evaluate(
     _set_depth(1)
     try:
         if around is None:
-            value = _evaluate(compiled, namespace)
+            value = _evaluate(run)
         else:
             with around:
-                value = _evaluate(compiled, namespace)
-        if execution.show and compiled.shows and value is not None:
-            _show(execution, namespace, value)
+                value = _evaluate(run)
+        if execution.show and run.compiled.shows and value is not None:
+            _show(execution, run.namespace, value)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  whatever the user's code raises is its result
         result = (False, error)
@@ -60,8 +69,8 @@ def evaluate(
     return result
 
 
-def _evaluate(compiled: CompiledCell, namespace: dict[str, Any]) -> Any:
-    body, tail = compiled.body, compiled.tail
+def _evaluate(run: Run) -> Any:
+    body, tail, compiled, namespace = run
     if compiled.wrapped:
         assert body is not None
         return FunctionType(body, namespace)()
@@ -81,8 +90,7 @@ def _show(execution: Execution, namespace: dict[str, Any], value: object) -> Non
 
 async def evaluate_async(
     execution: Execution,
-    compiled: CompiledCell,
-    namespace: dict[str, Any],
+    run: Run,
     give: Callable[[Result], object],
     around: AbstractContextManager[object] | None = None,
 ) -> None:
@@ -92,18 +100,22 @@ async def evaluate_async(
     the cell runs.
     """
     execution.thread = threading.get_ident()
+    # Here, not by who made the task: its first step runs before that has it in its hands.
+    execution.task = task = asyncio.current_task()
+    if execution.stop is not None and task is not None:
+        task.cancel()  # asked to stop before there was a task to cancel
     token = CURRENT.set(execution)
     depth = _get_depth()
     result: Result
     _set_depth(1)
     try:
         if around is None:
-            value = await _evaluate_async(compiled, namespace)
+            value = await _evaluate_async(run)
         else:
             with around:
-                value = await _evaluate_async(compiled, namespace)
-        if execution.show and compiled.shows and value is not None:
-            _show(execution, namespace, value)
+                value = await _evaluate_async(run)
+        if execution.show and run.compiled.shows and value is not None:
+            _show(execution, run.namespace, value)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  see evaluate
         result = (False, error)
@@ -116,8 +128,8 @@ async def evaluate_async(
     give(result)
 
 
-async def _evaluate_async(compiled: CompiledCell, namespace: dict[str, Any]) -> Any:
-    body, tail = compiled.body, compiled.tail
+async def _evaluate_async(run: Run) -> Any:
+    body, tail, compiled, namespace = run
     if compiled.wrapped:
         assert body is not None
         return await FunctionType(body, namespace)()

@@ -52,49 +52,28 @@ class Group:
 class Execution:
     """One cell while it runs. Written by the thread that runs it, read by any."""
 
-    __slots__ = (
-        "__weakref__",
-        "abandon",
-        "abandoned",
-        "asker",
-        "cell",
-        "finished",
-        "group",
-        "loop",
-        "lost",
-        "mode",
-        "on_main",
-        "placement",
-        "show",
-        "shown",
-        "sink",
-        "stop",
-        "task",
-        "tasks",
-        "tasks_allowed",
-        "thread",
-    )
+    # Defaults on the class: an execution costs what it needs, most of these never.
+    show = False
+    shown: Mapping[str, Any] | None = None
+    mode = ExecutionMode.UNKNOWN
+    placement: Placement = "loop"
+    finished = False
+    stop: Stop | None = None
+    task: asyncio.Task[Any] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    thread = 0
+    on_main = False
+    abandon: Callable[[], bool] | None = None
+    abandoned = False
+    lost: Mapping[str, str] = {}  # noqa: RUF012  never changed, only replaced
+    sink: Sink | None = None
+    asker: Callable[[str, bool], str] | None = None
+    tasks: set[Any] | None = None
+    tasks_allowed: int | None = None
 
-    def __init__(self, cell: Cell, group: Group, *, show: bool = False) -> None:
+    def __init__(self, cell: Cell, group: Group) -> None:
         self.cell = cell
         self.group = group
-        self.show = show
-        self.shown: Mapping[str, Any] | None = None
-        self.mode = ExecutionMode.UNKNOWN
-        self.placement: Placement = "loop"
-        self.finished = False
-        self.stop: Stop | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread = 0
-        self.on_main = False
-        self.abandon: Callable[[], bool] | None = None
-        self.abandoned = False
-        self.lost: Mapping[str, str] = {}
-        self.sink: Sink | None = None
-        self.asker: Callable[[str, bool], str] | None = None
-        self.tasks: set[Any] | None = None
-        self.tasks_allowed: int | None = None
 
 
 CURRENT: ContextVar[Execution | None] = ContextVar("pyrepl3_cell", default=None)

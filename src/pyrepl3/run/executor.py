@@ -8,45 +8,42 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import CancellationError, CompilationError, NamespaceError
+from pyrepl3.errors import CompilationError
 from pyrepl3.lang.cache import CompilationCache
 from pyrepl3.lang.compile import CompiledCell, compile_cell, renamed
-from pyrepl3.lang.modes import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES, blocking_values
+from pyrepl3.lang.modes import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
+from pyrepl3.lang.modes import place as decide
 from pyrepl3.records import (
     Blocked,
     Cell,
-    Complete,
-    Done,
     ExecutionMode,
-    Explain,
     Failed,
-    Fetch,
     Finished,
     Interrupted,
     ModeReport,
     Reason,
     Started,
-    Tasks,
-    Variables,
 )
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.cancel import GRACE, request_stop
-from pyrepl3.run.coroutines import CoroutineManager, TaskFactory, describe_task, find_tasks
-from pyrepl3.run.evaluator import evaluate
+from pyrepl3.run.coroutines import CoroutineManager, TaskFactory, find_tasks
+from pyrepl3.run.evaluator import Run, evaluate
 from pyrepl3.run.execution import CURRENT, Execution, Group
 from pyrepl3.run.limits import Guard
 from pyrepl3.run.loop import EventLoopCoordinator
-from pyrepl3.run.namespace import ENGINE_NAMES, NamespaceManager
+from pyrepl3.run.namespace import NamespaceManager
+from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.output import Routing, Sink, now, route_getpass
 from pyrepl3.run.routes import go_awaited, go_to_thread, judge
-from pyrepl3.run.tracebacks import format_error, trim
+from pyrepl3.run.tracebacks import trim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Observer, Stage
     from pyrepl3.records import Delta, Outcome, Placement, Question, Snapshot
+    from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.evaluator import Result
     from pyrepl3.run.routes import Place
 
@@ -98,12 +95,13 @@ class AsyncExecutor:
         self._place = place
         self._abandon = abandon
         self._on_main = on_main
+        self._hosted = on_main or abandon is not None
         self._dict = self.namespace.get_for_execution()
         self._group = Group()
         self._running: dict[str, Execution] = {}
         self._blocked: set[str] = set()
         self._routing = Routing()
-        self._snapshotter: Any = None
+        self._kept: Checkpoints | None = None
         self._closed = False
         self._stages = tuple(stages)
         self._limits: Limits | None = None
@@ -118,6 +116,7 @@ class AsyncExecutor:
         self._modes = dict.fromkeys(ExecutionMode, 0)
         if config is not None:
             self._apply(config)
+        self._guarded = self._limits is not None or bool(stages) or self._trace
         if observe is not None or ask is not None:
             self._routing.open()
 
@@ -209,7 +208,7 @@ class AsyncExecutor:
         interrupted and CancelledError comes out.
         """
         namespace = self.namespace
-        namespace.count = n = namespace.count + 1
+        n = namespace.count = namespace.count + 1
         cell = Cell(
             id=f"{self.execution_id}-c{n}",
             n=n,
@@ -259,52 +258,32 @@ class AsyncExecutor:
 
     async def snapshot(self) -> Delta:
         """What changed since the last ``mark``. On the loop that the cells run on, between cells."""
-        namespace = self.namespace
-        loop = asyncio.get_running_loop()
-        touched = namespace.touched
         # Whatever still runs may touch anything.
-        if self._running or any(True for _ in find_tasks(loop, self._group)):
-            touched = None
-        return self._snapshots().delta(touched, extra=namespace.engine_state())
+        busy = bool(self._running) or any(
+            True for _ in find_tasks(asyncio.get_running_loop(), self._group)
+        )
+        return self._checkpoints().delta(busy=busy)
 
     async def mark(self) -> None:
         """The last snapshot is safe."""
-        self.namespace.touched = set()
-        self._snapshots().mark()
+        self._checkpoints().mark()
 
     async def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back: name to reason."""
-        lost, extra = self._snapshots().restore(snapshot)
-        self.namespace.take_engine_state(extra, lost)
-        return lost
+        return self._checkpoints().restore(snapshot)
 
-    def _snapshots(self) -> Any:
-        if self._snapshotter is None:
-            from pyrepl3.snapshot.delta import Snapshotter  # noqa: PLC0415  durable sessions only
+    def _checkpoints(self) -> Checkpoints:
+        if self._kept is None:
+            from pyrepl3.run.checkpoints import Checkpoints  # noqa: PLC0415  durable sessions only
 
-            self._snapshotter = Snapshotter(
-                self._dict, module=self.namespace.module_name, skip=ENGINE_NAMES
-            )
-        return self._snapshotter
+            self._kept = Checkpoints(self.namespace)
+        return self._kept
 
     async def ask(self, question: Question) -> Any:
         """Answer a question about the namespace or the tasks. On the loop that the cells run on."""
-        match question:
-            case Fetch(name=name):
-                if name not in self._dict:
-                    raise NamespaceError(f"no name {name!r} in this session")
-                return self._dict[name]
-            case Variables():
-                return {k: type(v).__name__ for k, v in self.namespace.namespace.items()}
-            case Tasks():
-                tasks = find_tasks(asyncio.get_running_loop(), self._group)
-                return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))
-            case Complete(source=source, cursor=cursor):
-                from pyrepl3.run.complete import complete  # noqa: PLC0415  front ends only
+        from pyrepl3.run.questions import answer  # noqa: PLC0415  front ends only
 
-                return complete(source, cursor, self._dict)
-            case Explain(source=source):
-                return self.explain_mode(source)
+        return answer(question, self, self._group)
 
     async def aclose(self) -> None:
         """Interrupt what runs, cancel background tasks, let go of thread and streams. Idempotent."""
@@ -330,53 +309,19 @@ class AsyncExecutor:
     # --- one cell -----------------------------------------------------------------------------------
 
     async def _run(self, cell: Cell, observe: Observer) -> Outcome:
-        execution = Execution(cell, self._group, show=True)
+        execution = Execution(cell, self._group)
+        execution.show = True
         allowed = None if self._limits is None else self._limits.output
         sink = execution.sink = Sink(
-            cell.id, observe, allowed=allowed, exceeded=lambda error: request_stop(execution, error)
+            cell.id, observe, allowed=allowed, exceeded=partial(request_stop, execution)
         )
         begun = time.perf_counter()
-        ok, value = await self._go(execution)
+        result = await self._go(execution)
         duration = time.perf_counter() - begun
         sink.flush()
-        outcome = self.outcome(execution, (ok, value), duration)
+        outcome = make_outcome(execution, result, duration, verbose=self._verbose)
         sink.emit(Finished(outcome=outcome))
         return outcome
-
-    def outcome(self, execution: Execution, result: Result, duration: float) -> Outcome:
-        """The outcome of an execution that is over."""
-        ok, value = result
-        common: dict[str, Any] = {
-            "cell": execution.cell,
-            "mode": execution.mode,
-            "placement": execution.placement,
-            "duration": duration,
-        }
-        if ok:
-            if execution.shown is None:
-                return Done(value=value, **common)
-            text = execution.shown["text/plain"]
-            return Done(value=value, shown=True, text=text, data=execution.shown, **common)
-        text = format_error(trim(value), verbose=self._verbose)
-        if isinstance(value, CancellationError) and execution.stop is not None:
-            return Interrupted(
-                forced=execution.stop.stage > 1,
-                abandoned=execution.abandoned,
-                lost=execution.lost,
-                traceback=text,
-                **common,
-            )
-        return Failed(error=value, traceback=text, **common)
-
-    def lost_outcome(self, cell: Cell, error: CancellationError) -> Outcome:
-        """The outcome of a cell whose loop was left behind because of another cell."""
-        return Interrupted(cell=cell, abandoned=True, traceback=format_error(error))
-
-    def move(self, place: Place) -> None:
-        """Another loop takes over: forget what ran on the old one. Any thread."""
-        self._place = place
-        self._running.clear()
-        self._group = Group()
 
     async def _go(self, execution: Execution) -> Result:
         """Take the turn and run: (True, value) or (False, the error to raise)."""
@@ -392,83 +337,94 @@ class AsyncExecutor:
             else:
                 await turn.acquire()
         try:
-            ok, value = await self._evaluate(execution, beside)
+            result = self._begin(execution, beside)
+            if result.__class__ is not tuple:
+                result = await result
         finally:
+            self._running.pop(execution.cell.id, None)
             if turn is not None:
                 turn.release()
-        if not ok:
-            if self._collect:
-                self._errors += 1
-            self._dict["_last_exception"] = value
-        return ok, value
+        if not result[0] or execution.stop is not None:
+            result = judge(execution, result, self.namespace)
+            if not result[0]:
+                if self._collect:
+                    self._errors += 1
+                self._dict["_last_exception"] = result[1]
+        return result
 
-    async def _evaluate(self, execution: Execution, beside: bool) -> Result:  # noqa: FBT001
+    def _begin(self, execution: Execution, beside: bool) -> Result | Awaitable[Result]:  # noqa: FBT001
+        """Compile, decide, run: the result, where the cell goes inline, or what to await for it."""
         cell, namespace = execution.cell, self.namespace
-        source = cell.source
-        namespace.sources.add(cell.filename, source, (), cell.first_line)
+        source, filename = cell.source, cell.filename
+        namespace.sources.add(filename, source, cell.first_line)
         try:
-            compiled = self._compile(source, cell.first_line, cell.filename)
+            compiled = self._compile(source, cell.first_line, filename)
         except CompilationError as error:
-            self._begin(execution, ExecutionMode.UNKNOWN, "loop")
+            self._announce(execution, ExecutionMode.UNKNOWN, "loop")
             self._propose(error, source)
             return False, error
-        mode, placement = self._decide(compiled, source)
-        if placement == "loop" and beside and not (compiled.is_async or compiled.needs_loop):
-            placement = "thread"  # beside others it must not hold them up
-        self._begin(execution, mode, placement)
+        mode, placement = decide(compiled, self._dict)
+        if placement == "loop" and not (compiled.is_async or compiled.needs_loop):
+            # Beside others a cell must not hold them up; one that held them up once goes at once.
+            if beside or (self._blocked and source in self._blocked):
+                placement = "thread"
+        self._announce(execution, mode, placement)
         namespace.note(compiled)
         if compiled.nested:
-            namespace.sources.add(cell.filename, source, compiled.nested, cell.first_line)
+            compiled = renamed(compiled, filename)
+            namespace.sources.hold(filename, compiled.nested)
+            body, tail = compiled.body, compiled.tail
+        else:  # the common case needs no whole new CompiledCell
+            body, tail = compiled.body, compiled.tail
+            if compiled.filename != filename:
+                if body is not None:
+                    body = body.replace(co_filename=filename)
+                if tail is not None:
+                    tail = tail.replace(co_filename=filename)
+        run = Run(body, tail, compiled, self._dict)
         if execution.sink is not None and "getpass" in compiled.names:
             route_getpass()
         context = namespace.context.copy() if beside else namespace.context
         around = None
-        if self._limits is not None or self._stages or self._trace:
-            around = self._guard(execution, compiled)
+        if self._guarded:
+            around = self._guard(execution, run)
         self._running[cell.id] = execution
-        execution.on_main = self._on_main and not beside
-        if self._abandon is not None:
-            execution.abandon = partial(self._abandon, execution)
-        try:
-            if compiled.is_async:
-                result = await go_awaited(execution, compiled, self._dict, context, around)
-            elif placement == "thread":
-                place = BlockingThread(cell.id) if beside else self._place or namespace.thread
-                result = await go_to_thread(
-                    execution, compiled, namespace, context, around, place
-                )
-                if beside:
-                    place.abandon()
-            else:
-                begun = time.perf_counter()
-                result = context.run(evaluate, execution, compiled, self._dict, around)
-                held = time.perf_counter() - begun
-                if held > BLOCKED_AFTER and not compiled.needs_loop:
-                    self._note_blocked(execution, source, held)
-        finally:
-            self._running.pop(cell.id, None)
-        if execution.stop is not None or not result[0]:
-            return judge(execution, result, namespace)
+        if self._hosted:
+            execution.on_main = self._on_main and not beside
+            if self._abandon is not None:
+                execution.abandon = partial(self._abandon, execution)
+        if compiled.is_async:
+            return go_awaited(execution, run, context, around)
+        if placement == "thread":
+            place: Place = self._place or namespace.thread
+            if beside:
+                place = BlockingThread(cell.id, once=True)
+            return go_to_thread(execution, run, namespace, context, around, place)
+        begun = time.perf_counter()
+        result = context.run(evaluate, execution, run, around)
+        held = time.perf_counter() - begun
+        if held > BLOCKED_AFTER and not compiled.needs_loop:
+            self._note_blocked(execution, source, held)
         return result
 
-    def _begin(self, execution: Execution, mode: ExecutionMode, placement: Placement) -> None:
+    def _announce(self, execution: Execution, mode: ExecutionMode, placement: Placement) -> None:
         execution.mode, execution.placement = mode, placement
-        execution.asker = self._ask
         if self._collect:
             self._executions += 1
             self._modes[mode] += 1
         if execution.sink is not None:
+            execution.asker = self._ask
             execution.sink.emit(
                 Started(cell=execution.cell, mode=mode, placement=placement, at=now())
             )
 
     def _compile(self, source: str, first_line: int, filename: str) -> CompiledCell:
-        """Compiled under ``filename``; the same text compiles once."""
+        """Compiled, under this file name or another's; the same text compiles once."""
         cache, flags = self._cache, self.namespace.flags
         if cache is not None:
             found = cache.lookup(source, flags, first_line)
             if found is not None:
-                return renamed(found, filename)
+                return found
         compiled = compile_cell(
             source, filename, flags=flags, first_line=first_line, transform=self._transform
         )
@@ -478,31 +434,18 @@ class AsyncExecutor:
             self._transforms += 1
         return compiled
 
-    def _decide(self, compiled: CompiledCell, source: str) -> tuple[ExecutionMode, Placement]:
-        mode = compiled.mode
-        if (
-            compiled.placement == "loop"
-            and not compiled.is_async
-            and not compiled.needs_loop
-            and (blocking_values(compiled.names, self._dict) or source in self._blocked)
-        ):
-            if mode is ExecutionMode.SIMPLE_SYNC:
-                mode = ExecutionMode.BLOCKING_SYNC
-            return mode, "thread"
-        return mode, compiled.placement
-
     def _note_blocked(self, execution: Execution, source: str, held: float) -> None:
         if len(self._blocked) < 10_000:  # a bound: each entry holds a source text
             self._blocked.add(source)
         if execution.sink is not None:
             execution.sink.emit(Blocked(cell_id=execution.cell.id, seconds=held))
 
-    def _guard(self, execution: Execution, compiled: CompiledCell) -> Guard:
+    def _guard(self, execution: Execution, run: Run) -> Guard:
         limits = self._limits
         if limits is not None and limits.coroutines is not None:
             TaskFactory.install(asyncio.get_running_loop())
-        codes = [code for code in (compiled.body, compiled.tail) if code is not None]
-        traced = [*codes, *compiled.nested] if self._trace and execution.sink is not None else []
+        codes = [code for code in (run.body, run.tail) if code is not None]
+        traced = [*codes, *run.compiled.nested] if self._trace and execution.sink else []
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
 
     def _propose(self, error: CompilationError, source: str) -> None:
@@ -511,3 +454,11 @@ class AsyncExecutor:
         repair = propose(source, error)
         if repair is not None:
             error.proposal, error.changes = repair.source, repair.changes
+
+    # --- for a host of the loop -----------------------------------------------------------------------
+
+    def move(self, place: Place) -> None:
+        """Another loop takes over: forget what ran on the old one. Any thread."""
+        self._place = place
+        self._running.clear()
+        self._group = Group()

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrepl3.errors import AsyncContextError, CancellationError, CellInterrupt
 from pyrepl3.run.cancel import MONITOR, request_stop
-from pyrepl3.run.evaluator import Result, evaluate, evaluate_async
+from pyrepl3.run.evaluator import Result, Run, evaluate, evaluate_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from contextvars import Context
 
-    from pyrepl3.lang.compile import CompiledCell
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.namespace import NamespaceManager
 
@@ -34,63 +33,60 @@ class Place(Protocol):
 class Handover:
     """A result that is given on the loop and taken by one waiter, who may be cancelled."""
 
-    __slots__ = ("_future", "_loop", "_result")
+    __slots__ = ("_future", "_loop", "result")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._future: asyncio.Future[None] = loop.create_future()
-        self._result: Result | None = None
+        self._future: asyncio.Future[None] | None = None
+        self.result: Result | None = None
 
     def give(self, result: Result) -> None:
         """The first result counts. On the loop's thread."""
-        if self._result is None:
-            self._result = result
-            if not self._future.done():
+        if self.result is None:
+            self.result = result
+            if self._future is not None and not self._future.done():
                 self._future.set_result(None)
 
     async def take(self, execution: Execution) -> Result:
         """The result. If the waiter is cancelled the cell is stopped first; then CancelledError."""
-        try:
-            await self._future
-        except asyncio.CancelledError:
-            request_stop(execution)
-            while self._result is None:
-                self._future = self._loop.create_future()
-                try:
-                    await self._future
-                except asyncio.CancelledError:
-                    continue
-            raise
-        assert self._result is not None
-        return self._result
+        cancelled = False
+        while self.result is None:
+            self._future = self._loop.create_future()
+            try:
+                await self._future
+            except asyncio.CancelledError:
+                if not cancelled:
+                    cancelled = True
+                    request_stop(execution)
+        if cancelled:
+            raise asyncio.CancelledError
+        return self.result
 
 
 async def go_awaited(
-    execution: Execution,
-    compiled: CompiledCell,
-    namespace: dict[str, Any],
-    context: Context,
-    around: AbstractContextManager[object] | None,
+    execution: Execution, run: Run, context: Context, around: AbstractContextManager[object] | None
 ) -> Result:
     """Run a cell with top-level await as a task of its own, in the session's Context."""
     loop = asyncio.get_running_loop()
     handover = Handover(loop)
     execution.loop = loop
-    # Not loop.create_task: an eager factory would hang in a Context that is entered.
-    execution.task = asyncio.Task(
-        evaluate_async(execution, compiled, namespace, handover.give, around),
+    # Eager: its first step runs now, not a round of the loop later. That is safe only because nobody
+    # has entered the Context: in one that is entered an eager task would hang the loop.
+    task = asyncio.Task(
+        evaluate_async(execution, run, handover.give, around),
         loop=loop,
         name=execution.cell.id,
         context=context,
+        eager_start=True,
     )
-    if execution.stop is not None:  # stopped before there was a task to cancel
-        execution.task.cancel()
-    return await handover.take(execution)
+    result = handover.result or await handover.take(execution)
+    del task  # held until here: the loop holds tasks weakly
+    return result
 
 
 async def go_to_thread(
     execution: Execution,
-    compiled: CompiledCell,
+    run: Run,
     manager: NamespaceManager,
     context: Context,
     around: AbstractContextManager[object] | None,
@@ -99,11 +95,10 @@ async def go_to_thread(
     """Run a blocking cell on the place's thread, on the same dict and in the same Context."""
     loop = asyncio.get_running_loop()
     handover = Handover(loop)
-    namespace = manager.get_for_execution()
 
     def call() -> Result:
         try:
-            return context.run(evaluate, execution, compiled, namespace, around)
+            return context.run(evaluate, execution, run, around)
         finally:
             if execution.abandoned:
                 MONITOR.release(execution.thread)
@@ -112,7 +107,7 @@ async def go_to_thread(
         if execution.finished or not execution.thread:
             return False
         execution.abandoned = True
-        execution.lost = find_thread_bound(namespace)
+        execution.lost = find_thread_bound(run.namespace)
         MONITOR.kill_on_return(execution.thread)
         # The old thread stays inside the old Context, maybe for hours.
         if not execution.cell.background:
@@ -153,6 +148,8 @@ def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Re
     """What the raw end of a cell means: a value, the user's error, or an error of ours."""
     ok, value = result
     stop = execution.stop
+    if ok and stop is None:
+        return result
     if stop is not None:
         error: BaseException
         if stop.reason is not None:
@@ -167,8 +164,6 @@ def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Re
             error.__traceback__ = value.__traceback__
             error.__suppress_context__ = True
         return False, error
-    if ok:
-        return result
     if isinstance(value, NameError) and manager.lost:
         lost = manager.explain_lost(value)
         if lost is not None:

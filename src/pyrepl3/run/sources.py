@@ -65,18 +65,14 @@ class Sources:
     """The sources of one executor's cells. Used from the threads that run its cells, one at a time."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[str, tuple[weakref.ref[CodeType], ...]]] = deque()
-        self._pinned: dict[str, tuple[weakref.ref[CodeType], ...]] = {}
+        self._recent: deque[str] = deque()
+        self._pinned: set[str] = set()
+        self._holders: dict[str, tuple[weakref.ref[CodeType], ...]] = {}
         self._sweep_at = 64
         weakref.finalize(self, _forget_all, self._recent, self._pinned).atexit = False
 
-    def add(
-        self, filename: str, source: str, nested: tuple[CodeType, ...] = (), first_line: int = 1
-    ) -> None:
-        """Make ``source`` what ``filename`` shows from ``first_line`` on.
-
-        ``nested``: the code objects that may outlive the cell.
-        """
+    def add(self, filename: str, source: str, first_line: int = 1) -> None:
+        """Make ``source`` what ``filename`` shows from ``first_line`` on."""
         if first_line != 1 or filename in _FILES:
             _add_lines(filename, source, first_line)
             return
@@ -84,34 +80,37 @@ class Sources:
         # mtime None: linecache never compares it with a file. Not lazy: it ignores that for <names>.
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         recent = self._recent
-        recent.append((filename, tuple(map(weakref.ref, nested)) if nested else ()))
+        recent.append(filename)
         if len(recent) > KEPT:
             self._evict()
 
+    def hold(self, filename: str, nested: tuple[CodeType, ...]) -> None:
+        """Keep the source of ``filename`` as long as one of these code objects lives."""
+        self._holders[filename] = tuple(map(weakref.ref, nested))
+
     def _evict(self) -> None:
-        filename, codes = self._recent.popleft()
-        if any(code() is not None for code in codes):
-            self._pinned[filename] = codes
+        filename = self._recent.popleft()
+        if self._lives(filename):
+            self._pinned.add(filename)
             if len(self._pinned) >= self._sweep_at:
-                dead = [
-                    name
-                    for name, refs in self._pinned.items()
-                    if all(ref() is None for ref in refs)
-                ]
-                for name in dead:
-                    del self._pinned[name]
-                    _forget(name)
+                for name in [name for name in self._pinned if not self._lives(name)]:
+                    self._pinned.discard(name)
+                    self._drop(name)
                 self._sweep_at = max(64, 2 * len(self._pinned))
         else:
-            _forget(filename)
+            self._drop(filename)
+
+    def _lives(self, filename: str) -> bool:
+        return any(code() is not None for code in self._holders.get(filename, ()))
+
+    def _drop(self, filename: str) -> None:
+        self._holders.pop(filename, None)
+        _forget(filename)
 
     def living(self) -> dict[str, str]:
         """File name to source of the cells whose functions still live: what a checkpoint keeps."""
-        entries = [*self._pinned.items(), *self._recent]
         return {
-            name: _CELLS[name]
-            for name, codes in entries
-            if name in _CELLS and any(code() is not None for code in codes)
+            name: _CELLS[name] for name in self._holders if name in _CELLS and self._lives(name)
         }
 
 
@@ -120,10 +119,8 @@ def _forget(filename: str) -> None:
     linecache.cache.pop(filename, None)
 
 
-def _forget_all(recent: deque[Any], pinned: dict[str, Any]) -> None:
-    for filename, _ in recent:
-        _forget(filename)
-    for filename in pinned:
+def _forget_all(recent: deque[str], pinned: set[str]) -> None:
+    for filename in (*recent, *pinned):
         _forget(filename)
 
 

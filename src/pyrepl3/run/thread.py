@@ -7,11 +7,13 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CancellationError, NamespaceError
-from pyrepl3.records import Fetch, Finished, Notice
+from pyrepl3.records import Fetch, Finished, Interrupted, Notice
 from pyrepl3.run.cancel import GRACE
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.host import LoopHost
+from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.routes import find_thread_bound
+from pyrepl3.run.tracebacks import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -155,11 +157,11 @@ class ThreadRunner:
         for cell, observe, reply in list(self._flying.values()):
             error = CancellationError(f"cell {cell.n} was interrupted")
             if cell is execution.cell:
-                outcome = self.executor.outcome(execution, (False, error), 0.0)
+                outcome = make_outcome(execution, (False, error), 0.0)
             else:
                 text = f"cell {cell.n} ended: the thread it ran on was stuck in another cell's call"
                 observe(Notice(cell_id=cell.id, kind="abandoned", text=text))
-                outcome = self.executor.lost_outcome(cell, error)
+                outcome = Interrupted(cell=cell, abandoned=True, traceback=format_error(error))
             observe(Finished(outcome=outcome))
             _reply(reply, outcome, None)
         return True

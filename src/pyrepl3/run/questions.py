@@ -1,0 +1,36 @@
+"""Answers about a namespace and its tasks: a Question in, what its docstring promises out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.errors import NamespaceError
+from pyrepl3.records import Complete, Explain, Fetch, Tasks, Variables
+from pyrepl3.run.complete import complete
+from pyrepl3.run.coroutines import describe_task, find_tasks
+
+if TYPE_CHECKING:
+    from pyrepl3.records import Question
+    from pyrepl3.run.execution import Group
+    from pyrepl3.run.executor import AsyncExecutor
+
+
+def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
+    """The answer. ``Tasks`` must be asked on the loop that the cells run on."""
+    names = executor.namespace.get_for_execution()
+    match question:
+        case Fetch(name=name):
+            try:
+                return names[name]
+            except KeyError:
+                raise NamespaceError(f"no name {name!r} in this session") from None
+        case Variables():
+            return {k: type(v).__name__ for k, v in executor.namespace.namespace.items()}
+        case Tasks():
+            tasks = find_tasks(asyncio.get_running_loop(), group)
+            return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))
+        case Complete(source=source, cursor=cursor):
+            return complete(source, cursor, names)
+        case Explain(source=source):
+            return executor.explain_mode(source)
