@@ -99,6 +99,14 @@ def place(
     mode = compiled.mode
     if compiled.is_async or (compiled.placement == "thread" and not compiled.rests_on):
         return mode, compiled.placement
+    if mode is _SIMPLE and not compiled.rests_on:
+        # What most cells are, and most names hold: nothing that needs a closer look.
+        get, kind_of = namespace.get, _KINDS.get
+        for name in compiled.names:
+            if kind_of(type(get(name))) != _NOTHING:
+                break
+        else:
+            return mode, compiled.placement
     kinds = _kinds(compiled.names, namespace)
     blocks = compiled.placement == "thread" or mode is ExecutionMode.BLOCKING_SYNC
     if compiled.rests_on and all(_is_harmless(name, namespace) for name in compiled.rests_on):
@@ -140,6 +148,7 @@ def _is_harmless(name: str, namespace: Mapping[str, object]) -> bool:
     return home in _LOOP_HOMES or home == "_io"
 
 
+_SIMPLE = ExecutionMode.SIMPLE_SYNC
 _LOOP_HOMES = LOOP_PACKAGES | {"_asyncio"}
 
 

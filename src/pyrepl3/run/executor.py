@@ -113,7 +113,8 @@ class AsyncExecutor:
         self._executions = 0
         self._errors = 0
         self._transforms = 0
-        self._modes = dict.fromkeys(ExecutionMode, 0)
+        # By value: the hash of an Enum member is a Python function.
+        self._modes = {mode.value: 0 for mode in ExecutionMode}
         if config is not None:
             self._apply(config)
         self._guarded = self._limits is not None or bool(stages) or self._trace
@@ -158,7 +159,7 @@ class AsyncExecutor:
         """``executions``, ``mode_counts``, ``errors`` and ``ast_transforms`` so far, as a new dict."""
         return {
             "executions": self._executions,
-            "mode_counts": dict(self._modes),
+            "mode_counts": {mode: self._modes[mode.value] for mode in ExecutionMode},
             "errors": self._errors,
             "ast_transforms": self._transforms,
         }
@@ -411,7 +412,7 @@ class AsyncExecutor:
         execution.mode, execution.placement = mode, placement
         if self._collect:
             self._executions += 1
-            self._modes[mode] += 1
+            self._modes[mode._value_] += 1
         if execution.sink is not None:
             execution.asker = self._ask
             execution.sink.emit(

@@ -90,7 +90,9 @@ class Sources:
 
     def _evict(self) -> None:
         filename = self._recent.popleft()
-        if self._lives(filename):
+        if filename not in self._holders:
+            _forget(filename)
+        elif self._lives(filename):
             self._pinned.add(filename)
             if len(self._pinned) >= self._sweep_at:
                 for name in [name for name in self._pinned if not self._lives(name)]:

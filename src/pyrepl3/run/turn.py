@@ -13,65 +13,67 @@ class Turn:
     ``acquire_nowait`` and ``release`` from any thread; ``acquire`` on a running loop.
     """
 
-    __slots__ = ("_held", "_lock", "_waiters")
+    __slots__ = ("_gate", "_waiters")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held = False
+        # Held while somebody has the turn; a plain lock, since taking it is all that most cells do.
+        self._gate = threading.Lock()
         self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     @property
     def held(self) -> bool:
         """Whether somebody has the turn."""
-        return self._held
+        return self._gate.locked()
 
     def acquire_nowait(self) -> bool:
-        """Take the turn if it is free and nobody waits for it."""
-        with self._lock:
-            if self._held:
-                return False
-            self._held = True
-            return True
+        """Take the turn if it is free."""
+        return self._gate.acquire(blocking=False)
 
     async def acquire(self) -> None:
         """Wait for the turn. Cancelling the wait gives the place in the queue up."""
-        if self.acquire_nowait():
+        if not self._waiters and self.acquire_nowait():
             return
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._lock:
-            if not self._held:
-                self._held = True
-                return
-            self._waiters.append((loop, future))
+        waiter = (loop, loop.create_future())
+        self._waiters.append(waiter)
+        # Released between the test and the append: nobody else would wake us. See release.
+        if self.acquire_nowait():
+            self._pass_on()
         try:
-            await future
+            await waiter[1]
         except asyncio.CancelledError:
-            with self._lock:
-                try:
-                    self._waiters.remove((loop, future))
-                except ValueError:
-                    mine = True  # handed to us already, or about to be
-                else:
-                    mine = False
-            if mine:
+            try:
+                self._waiters.remove(waiter)
+            except ValueError:  # the turn is ours already, or on its way
                 self.release()
             raise
 
     def release(self) -> None:
         """Give the turn to the first who waits."""
-        with self._lock:
-            while self._waiters:
+        if self._waiters:
+            self._pass_on()
+            return
+        self._gate.release()
+        # Somebody came between the test and the release: the turn must not stay with nobody.
+        if self._waiters and self.acquire_nowait():
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand the turn, which the caller holds, to the first waiter whose loop still lives."""
+        while True:
+            try:
                 loop, future = self._waiters.popleft()
-                try:
-                    loop.call_soon_threadsafe(_hand_over, future)
-                except RuntimeError:  # its loop was closed with the waiter on it
-                    continue
+            except IndexError:
+                self._gate.release()
                 return
-            self._held = False
+            try:
+                loop.call_soon_threadsafe(_hand_over, future)
+            except RuntimeError:  # its loop was closed with the waiter on it
+                continue
+            return
 
 
 def _hand_over(future: asyncio.Future[None]) -> None:
-    # A future cancelled meanwhile hands on by itself, in acquire's except clause.
+    # One that was cancelled meanwhile passes the turn on by itself, in acquire's except clause.
     if not future.done():
         future.set_result(None)
