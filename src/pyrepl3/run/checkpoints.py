@@ -32,7 +32,7 @@ class Checkpoints:
 
     def mark(self) -> None:
         """The last delta is safe."""
-        self._namespace.touched = set()
+        self._namespace.forget_touched()
         self._snapshotter.mark()
 
     def restore(self, snapshot: Snapshot) -> dict[str, str]:

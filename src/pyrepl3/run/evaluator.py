@@ -10,7 +10,7 @@ import asyncio
 import sys
 import threading
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3.run.cancel import finish
 from pyrepl3.run.display import mime_bundle
@@ -24,14 +24,9 @@ if TYPE_CHECKING:
 
 type Result = tuple[bool, Any]
 
-class Run(NamedTuple):
-    """What of a cell runs: its code under the cell's own file name, and the dict it runs on."""
-
-    body: CodeType | None
-    tail: CodeType | None
-    compiled: CompiledCell
-    namespace: dict[str, Any]
-
+type Run = tuple[CodeType | None, CodeType | None, CompiledCell, dict[str, Any]]
+"""What of a cell runs: body and tail under the cell's own file name, what is known of them, the dict
+they run on. A bare tuple: it is made for every cell."""
 
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _set_depth = sys.set_coroutine_origin_tracking_depth
@@ -55,8 +50,8 @@ def evaluate(
         else:
             with around:
                 value = _evaluate(run)
-        if execution.show and run.compiled.shows and value is not None:
-            _show(execution, run.namespace, value)
+        if execution.show and run[2].shows and value is not None:
+            _show(execution, run[3], value)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  whatever the user's code raises is its result
         result = (False, error)
@@ -114,8 +109,8 @@ async def evaluate_async(
         else:
             with around:
                 value = await _evaluate_async(run)
-        if execution.show and run.compiled.shows and value is not None:
-            _show(execution, run.namespace, value)
+        if execution.show and run[2].shows and value is not None:
+            _show(execution, run[3], value)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  see evaluate
         result = (False, error)

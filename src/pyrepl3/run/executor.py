@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CompilationError
+from pyrepl3.lang.blocking import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
 from pyrepl3.lang.cache import CompilationCache
 from pyrepl3.lang.compile import CompiledCell, compile_cell, renamed
-from pyrepl3.lang.modes import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
 from pyrepl3.lang.modes import place as decide
 from pyrepl3.records import (
     Blocked,
@@ -27,7 +27,7 @@ from pyrepl3.records import (
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.cancel import GRACE, request_stop
 from pyrepl3.run.coroutines import CoroutineManager, TaskFactory, find_tasks
-from pyrepl3.run.evaluator import Run, evaluate
+from pyrepl3.run.evaluator import evaluate
 from pyrepl3.run.execution import CURRENT, Execution, Group
 from pyrepl3.run.limits import Guard
 from pyrepl3.run.loop import EventLoopCoordinator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pyrepl3.ports import Asker, Observer, Stage
     from pyrepl3.records import Delta, Outcome, Placement, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
-    from pyrepl3.run.evaluator import Result
+    from pyrepl3.run.evaluator import Result, Run
     from pyrepl3.run.routes import Place
 
 BLOCKED_AFTER = 0.1  # seconds that a plain cell may hold the loop before its source goes to the thread
@@ -183,7 +183,7 @@ class AsyncExecutor:
             compiled = self._compile(code, 1, "<cell>")
         except CompilationError:
             return ExecutionMode.UNKNOWN
-        return self._decide(compiled, code)[0]
+        return decide(compiled, self._dict)[0]
 
     def explain_mode(self, code: str) -> ModeReport:
         """The mode and placement of ``code`` against this namespace, with every reason."""
@@ -382,7 +382,7 @@ class AsyncExecutor:
                     body = body.replace(co_filename=filename)
                 if tail is not None:
                     tail = tail.replace(co_filename=filename)
-        run = Run(body, tail, compiled, self._dict)
+        run: Run = (body, tail, compiled, self._dict)
         if execution.sink is not None and "getpass" in compiled.names:
             route_getpass()
         context = namespace.context.copy() if beside else namespace.context
@@ -445,8 +445,9 @@ class AsyncExecutor:
         limits = self._limits
         if limits is not None and limits.coroutines is not None:
             TaskFactory.install(asyncio.get_running_loop())
-        codes = [code for code in (run.body, run.tail) if code is not None]
-        traced = [*codes, *run.compiled.nested] if self._trace and execution.sink else []
+        body, tail, compiled, _ = run
+        codes = [code for code in (body, tail) if code is not None]
+        traced = [*codes, *compiled.nested] if self._trace and execution.sink else []
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
 
     def _propose(self, error: CompilationError, source: str) -> None:

@@ -98,6 +98,7 @@ class NamespaceManager:
         self.sources = Sources()
         self.thread = BlockingThread(f"pyrepl3-{self.name}-blocking")
         """The one thread for blocking cells, started by the first one."""
+        self._noted: CompiledCell | None = None
         self.touched: set[str] | None = set()
         """Names that cells named since the last checkpoint; None: any may have changed."""
         self.lost: dict[str, str] = {}
@@ -177,6 +178,11 @@ class NamespaceManager:
             for name in [name for name in self._dict if name not in ENGINE_NAMES]:
                 del self._dict[name]
 
+    def forget_touched(self) -> None:
+        """A checkpoint holds all that cells touched so far."""
+        self.touched = set()
+        self._noted = None
+
     def engine_state(self) -> dict[str, Any]:
         """What belongs to the session beside its names: flags, context variables, sources, count."""
         missing = object()
@@ -201,16 +207,18 @@ class NamespaceManager:
         for filename, source in state.get("sources", {}).items():
             self.sources.add(filename, source)
         self.lost = {**state.get("lost", {}), **lost}
-        self.touched = set()
+        self.forget_touched()
 
     def note(self, compiled: CompiledCell) -> None:
         """A cell is about to run: remember what it may touch, and what later cells inherit."""
-        self.flags = compiled.flags
-        touched, names = self.touched, compiled.names
-        if touched is not None:
-            touched.update(names)
-            if not _ESCAPES.isdisjoint(names):
-                self.touched = None
+        if compiled is not self._noted:
+            self._noted = compiled
+            self.flags = compiled.flags
+            touched, names = self.touched, compiled.names
+            if touched is not None:
+                touched.update(names)
+                if not _ESCAPES.isdisjoint(names):
+                    self.touched = None
         if self.lost:
             for name in self.lost.keys() & self._dict.keys():
                 del self.lost[name]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from pyrepl3.run.execution import Execution
-    from pyrepl3.run.namespace import NamespaceManager
+    from pyrepl3.run[3] import NamespaceManager
 
 
 class Place(Protocol):
@@ -107,7 +107,7 @@ async def go_to_thread(
         if execution.finished or not execution.thread:
             return False
         execution.abandoned = True
-        execution.lost = find_thread_bound(run.namespace)
+        execution.lost = find_thread_bound(run[3])
         MONITOR.kill_on_return(execution.thread)
         # The old thread stays inside the old Context, maybe for hours.
         if not execution.cell.background:
