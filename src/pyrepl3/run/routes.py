@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from pyrepl3.run.execution import Execution
-    from pyrepl3.run[3] import NamespaceManager
+    from pyrepl3.run.namespace import NamespaceManager
 
 
 class Place(Protocol):
