@@ -8,7 +8,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 from pyrepl3.ports import Clock
@@ -80,13 +81,19 @@ class Console:
         self._drawn_at = 0.0
         self._fresh = True  # the terminal's cursor stands at the start of a line
         self.closed = False
-        self.when_closed: Callable[[], None] | None = None
+        self.when_closed: Callable[[], object] | None = None
+        self._relay: Callable[[Callable[[], None]], None] | None = None
+        self._held: list[tuple[bool, str]] = []  # (standard error?, text) for the relay
+        self._called = False
 
     def out(self, text: str) -> None:
         """Write to standard output."""
         if not text or self.closed:
             return
         with self._lock:
+            if self._relay is not None and self.out_is_terminal:
+                self._hold(text, to_err=False)
+                return
             if self.out_is_terminal:
                 self._clear()
             try:
@@ -104,6 +111,9 @@ class Console:
         if not text:
             return
         with self._lock:
+            if self._relay is not None and self.err_is_terminal:
+                self._hold(text, to_err=True)
+                return
             self._clear()
             self._write_err(text)
             if self.err_is_terminal:
@@ -129,6 +139,53 @@ class Console:
             self._progress = printable(text)
             self._drawn_at = 0.0
             self._draw_again()
+
+    @contextmanager
+    def above(self, relay: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+        """While somebody else has the terminal: whole lines are written through ``relay``.
+
+        ``relay`` is to call what it is given soon, when writing does no harm. What is not yet
+        written when the block ends is written then.
+        """
+        with self._lock:
+            self._relay = relay
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._relay = None
+                held, self._held = self._held, []
+                for to_err, text in held:
+                    (self.err if to_err else self.out)(text)
+
+    def _hold(self, text: str, *, to_err: bool) -> None:
+        if self._held and self._held[-1][0] == to_err:
+            self._held[-1] = (to_err, self._held[-1][1] + text)
+        else:
+            self._held.append((to_err, text))
+        if "\n" in text and not self._called and self._relay is not None:
+            self._called = True
+            self._relay(self._write_held)
+
+    def _write_held(self) -> None:
+        """Write the lines that are whole. What is unfinished stays, and all that follows it."""
+        with self._lock:
+            self._called = False
+            if self._relay is None:
+                return  # the block has ended, and wrote all of it
+            relay, self._relay = self._relay, None
+            try:
+                held, self._held = self._held, []
+                while held:
+                    to_err, text = held.pop(0)
+                    whole, newline, rest = text.rpartition("\n")
+                    if held and not text.endswith("\n"):
+                        whole, newline, rest = text, "", ""
+                    (self.err if to_err else self.out)(whole + newline)
+                    if rest:
+                        self._held = [(to_err, rest)]
+            finally:
+                self._relay = relay
 
     def _clear(self) -> None:
         if self._drawn:

@@ -158,9 +158,7 @@ def split_statements(
             first = start
             while first - 1 > floor and lines[first - 2].lstrip().startswith("#"):
                 first -= 1
-            cells.append(
-                _cell(lines, first - 1, end, filename, label=label, show=kind != "text")
-            )
+            cells.append(_cell(lines, first - 1, end, filename, label=label, show=kind != "text"))
             floor = end
 
     for node in tree.body:

@@ -117,6 +117,8 @@ class TextReport:
         self._console.line(colour_traceback(text) if self._console.err_colour else text)
 
     def _interrupted(self, outcome: Interrupted) -> None:
+        if self._console.err_is_terminal:
+            self._console.err("\n")  # the terminal has shown ^C
         self._traceback(as_python_says(outcome.traceback) or "KeyboardInterrupt")
         if outcome.forced:
             self.note("its own clean-up was cut short, since it did not end in time")

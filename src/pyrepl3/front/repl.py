@@ -1,9 +1,118 @@
-"""Keys in, cells run: the plain prompt."""
+"""Entries in, cells run: ``pyrepl3`` alone, the plain prompt."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 from pyrepl3.config import Limits
+from pyrepl3.engine import host_main
+from pyrepl3.errors import CompilationError, PyREPL3Error
+from pyrepl3.front.asking import LineReader
+from pyrepl3.front.console import Console
+from pyrepl3.front.editor import Editor, EntryEnd, EntryInterrupt, open_editor
+from pyrepl3.front.job import USAGE, exit_status
+from pyrepl3.front.render import TextReport
+from pyrepl3.records import Event, Failed, Finished, Restored
+
+_SHOWN_NAMES = 8
 
 
 def run_prompt(*, session: str | None, store: str | None, limits: Limits | None) -> int:
-    raise NotImplementedError
+    """Read entries from the terminal and run them until Ctrl-D. Returns the exit status."""
+    prompt = Prompt(session=session, store=store, limits=limits)
+    return host_main(prompt.main, on_sigint=prompt.press)
+
+
+class Prompt:
+    """A session at a terminal: reads an entry, runs it as a cell, shows what happens."""
+
+    def __init__(self, *, session: str | None, store: str | None, limits: Limits | None) -> None:
+        self._name = session
+        self._store = store
+        self._limits = limits
+        self._console = Console()
+        self._report = TextReport(self._console)
+        self._reader = LineReader(self._console)
+        self._editor: Editor | None = None
+
+    async def main(self, open_session: Callable[..., Any]) -> int:
+        """Open the session, then read and run until the end. On the control thread's loop."""
+        opening = open_session(
+            self._name,
+            store=self._store,
+            limits=self._limits,
+            observe=self._observe,
+            ask=self._reader.ask,
+        )
+        self._console.line(_banner())
+        try:
+            session = await opening.__aenter__()
+        except (PyREPL3Error, ValueError) as error:
+            self._report.note(str(error))
+            return USAGE
+        try:
+            self._console.when_closed = session.interrupt
+            if self._name is not None and not session.epoch:
+                self._report.note(f"session {self._name}: new")
+            self._editor = open_editor(self._console, self._reader, session.complete)
+            return await self._loop(session, self._editor)
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    def press(self) -> None:
+        """Ctrl-C while no cell runs. On the main thread, from the signal handler."""
+        if self._editor is not None:
+            self._editor.interrupt()
+
+    async def _loop(self, session: Any, editor: Editor) -> int:
+        proposal = ""
+        while not self._console.closed:
+            try:
+                text = await editor.read(proposal=proposal)
+            except EntryInterrupt:
+                proposal = ""
+                continue
+            except EntryEnd:
+                break
+            proposal = ""
+            if not text.strip():
+                continue
+            if text.strip() in {"exit", "quit", "exit()", "quit()"}:
+                break
+            outcome = await session.run(text + "\n")
+            match outcome:
+                case Failed(error=SystemExit() as error):
+                    return exit_status(error)
+                case Failed(error=CompilationError(proposal=str(proposed))):
+                    proposal = proposed
+                    self._report.note("nothing has run; Enter on an empty line takes this over")
+                case _:
+                    pass
+        return 0
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, Restored):
+            self._report.note(_restored(self._name or "", event))
+        if isinstance(event, Finished):
+            self._reader.drop()
+        self._report.event(event)
+
+
+def _banner() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  the prompt only
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"pyrepl3 {version('pyrepl3')}, Python {python}: "
+        "await works at the top level, Ctrl-C stops a cell, Ctrl-D leaves"
+    )
+
+
+def _restored(name: str, event: Restored) -> str:
+    names = sorted(each for each in event.names if not each.startswith("_"))
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    what = f"{shown}{more} came back" if names else "nothing to bring back"
+    return f"session {name}: {what} (epoch {event.epoch})"
