@@ -8,12 +8,13 @@ hold is the business of :mod:`pyrepl3.lang.modes`.
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from pyrepl3.lang.parse import DEFINITIONS, parts_outside
 from pyrepl3.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 BLOCKING_IO_MODULES = frozenset(
     {
@@ -86,7 +87,7 @@ CANDIDATES = (
 
 _IN_MEMORY = frozenset({"StringIO", "BytesIO"})
 _STREAMS = frozenset({"stdout", "stderr", "__stdout__", "__stderr__"})
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_LONGEST_TEXT = 80  # characters of code in a reason
 
 
 def is_blocking_module(dotted: str) -> bool:
@@ -97,126 +98,168 @@ def is_blocking_module(dotted: str) -> bool:
     return dotted in _BLOCKING_SUBMODULES
 
 
-class Findings:
-    """What was found, in the order of the text.
+class Finding:
+    """One thing that decides. ``root``: the name that the call starts with, if it starts with one.
 
-    ``starts_loop``: runs a loop of its own. ``needs_loop``: needs the running one (never both:
-    what starts its own is on no loop). ``blocks``: including the former. ``rests_on``: where
-    the cell blocks only through calls of these names or of their methods, the names; what they hold
-    decides.
+    ``certain``: whatever that name holds, the text shows what is called.
     """
 
-    __slots__ = ("blocks", "needs_loop", "reasons", "rests_on", "starts_loop")
+    __slots__ = ("certain", "kind", "name", "node", "root")
 
-    def __init__(self, tree: ast.AST | Iterable[ast.AST]) -> None:
-        walk = _Walk([tree] if isinstance(tree, ast.AST) else tree)
-        reasons = sorted(walk.reasons, key=lambda reason: (reason.line, reason.column))
-        self.reasons: tuple[Reason, ...] = tuple(reasons)
+    def __init__(
+        self,
+        kind: Literal["import", "call", "needs_loop"],
+        name: str,
+        node: ast.stmt | ast.expr,
+        root: str | None,
+        *,
+        certain: bool,
+    ) -> None:
+        self.kind, self.name, self.node = kind, name, node
+        self.root, self.certain = root, certain
+
+    @property
+    def reason(self) -> Reason:
+        """The same in words."""
+        node = self.node
+        text = f"{ast.unparse(node.func)}(…)" if isinstance(node, ast.Call) else ast.unparse(node)
+        if len(text) > _LONGEST_TEXT:
+            text = text[: _LONGEST_TEXT - 1] + "…"
+        return Reason(
+            kind=self.kind, name=self.name, line=node.lineno, column=node.col_offset, text=text
+        )
+
+
+class Findings:
+    """What was found in the statements of a cell.
+
+    ``starts_loop``: runs a loop of its own. ``needs_loop``: needs the running one (never both: what
+    starts its own must be on no loop). ``blocks``: the former included. ``rests_on``: where it blocks
+    only through calls of these names or of their methods, the names; what they hold decides.
+    """
+
+    __slots__ = ("blocks", "found", "needs_loop", "rests_on", "starts_loop")
+
+    def __init__(self, statements: Iterable[ast.stmt]) -> None:
+        walk = _Walk(statements)
+        self.found = walk.found
         self.starts_loop = walk.starts_loop
-        self.needs_loop = walk.needs_loop and not walk.starts_loop
-        self.blocks = walk.blocks
+        kinds = {finding.kind for finding in walk.found}
+        self.needs_loop = "needs_loop" in kinds and not walk.starts_loop
+        self.blocks = not kinds <= {"needs_loop"}
+        blocking = [finding for finding in walk.found if finding.kind != "needs_loop"]
         self.rests_on: tuple[str, ...] = ()
-        if walk.blocks and not walk.certain:
-            self.rests_on = tuple(dict.fromkeys(walk.roots))
+        if blocking and not any(finding.certain for finding in blocking):
+            self.rests_on = tuple(dict.fromkeys(finding.root or "" for finding in blocking))
 
 
 class _Walk:
-    """One pass over the code that runs."""
+    """One pass over the code that runs: what is bound to what, and which calls there are."""
 
-    def __init__(self, nodes: Iterable[ast.AST]) -> None:
-        self.reasons: list[Reason] = []
-        self.starts_loop = self.needs_loop = self.blocks = False
-        self.certain = False
-        self.roots: list[str] = []
+    def __init__(self, statements: Iterable[ast.stmt]) -> None:
+        self.found: list[Finding] = []
+        self.starts_loop = False
         self._functions: dict[str, ast.FunctionDef] = {}
+        self._called: set[str] = set()
+        self._entered: set[str] = set()
         self._imported: dict[str, str] = {}
         self._made: dict[str, set[str]] = {}
-        self._calls: list[tuple[ast.Call, str]] = []
-        top = list(nodes)
-        self._collect(top)
-        self._judge()
+        self._calls: list[ast.Call] = []
+        self._stack: list[ast.AST] = [*statements]
+        while self._stack:
+            node = self._stack.pop()
+            visit = _VISITS.get(type(node))
+            if visit is None or visit(self, node):
+                self._stack += ast.iter_child_nodes(node)
+        # Judged when everything that the cell binds is known.
+        for call in self._calls:
+            self._judge(call)
 
-    # --- first: what is bound to what, and which calls there are -------------------------------
+    def visit_function(self, node: ast.FunctionDef) -> bool:
+        self._functions[node.name] = node
+        if node.name in self._called:
+            self._enter(node.name)
+        return self.visit_definition(node)
 
-    def _collect(self, top: list[ast.AST]) -> None:
-        stack = top[::-1]
-        entered: set[str] = set()
-        waiting: set[str] = set()
-        while stack:
-            node = stack.pop()
-            if isinstance(node, _FUNCTIONS):
-                # The body runs when called; decorators and defaults run now.
-                if isinstance(node, ast.FunctionDef):
-                    self._functions[node.name] = node
-                    if node.name in waiting and node.name not in entered:
-                        entered.add(node.name)
-                        stack += reversed(node.body)
-                if not isinstance(node, ast.Lambda):
-                    stack += node.decorator_list
-                stack += node.args.defaults
-                stack += [default for default in node.args.kw_defaults if default is not None]
-                continue
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    self._imported[alias.asname or alias.name.partition(".")[0]] = alias.name
-                    if is_blocking_module(alias.name):
-                        self._block("import", alias.name, node, certain=True)
-            elif isinstance(node, ast.ImportFrom):
-                self._import_from(node)
-            elif isinstance(node, ast.Assign):
-                for target in node.targets:
-                    if isinstance(target, ast.Name):
-                        self._made.setdefault(target.id, set()).add(_maker(node.value))
-            elif isinstance(node, ast.withitem):
-                if isinstance(node.optional_vars, ast.Name):
-                    made = _maker(node.context_expr)
-                    self._made.setdefault(node.optional_vars.id, set()).add(made)
-            elif isinstance(node, ast.Call):
-                name = _called(node.func)
-                if name is not None:
-                    self._calls.append((node, name))
-                if isinstance(node.func, ast.Name):
-                    waiting.add(name or "")
-                    body = self._functions.get(name or "")
-                    if body is not None and body.name not in entered:
-                        entered.add(body.name)
-                        stack += reversed(body.body)
-            stack += reversed(list(ast.iter_child_nodes(node)))
+    def visit_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        # Decorators and defaults run now, the body when called.
+        self._stack += node.decorator_list
+        self.visit_defaults(node)
+        return False
 
-    def _import_from(self, node: ast.ImportFrom) -> None:
-        module = node.module or ""
+    def visit_defaults(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> bool:
+        self._stack += node.args.defaults
+        self._stack += [default for default in node.args.kw_defaults if default is not None]
+        return False
+
+    def visit_import(self, node: ast.Import) -> bool:
         for alias in node.names:
-            self._imported[alias.asname or alias.name] = f"{module}.{alias.name}"
-        if node.level == 0 and (
-            is_blocking_module(module) and any(alias.name != "asyncio" for alias in node.names)
-            or any(f"{module}.{alias.name}" in _BLOCKING_SUBMODULES for alias in node.names)
-        ):  # fmt: skip
-            self._block("import", module, node, certain=True)
+            self._imported[alias.asname or alias.name.partition(".")[0]] = alias.name
+            if is_blocking_module(alias.name):
+                self.found.append(Finding("import", alias.name, node, None, certain=True))
+        return False
 
-    # --- then: which of the calls matter ------------------------------------------------------
+    def visit_import_from(self, node: ast.ImportFrom) -> bool:
+        module = node.module or ""
+        blocks = False
+        for alias in node.names:
+            dotted = f"{module}.{alias.name}"
+            self._imported[alias.asname or alias.name] = dotted
+            blocks = blocks or is_blocking_module(dotted) or module in _BLOCKING_SUBMODULES
+        if blocks and node.level == 0:
+            self.found.append(Finding("import", module, node, None, certain=True))
+        return False
 
-    def _judge(self) -> None:
-        for node, name in self._calls:
-            root = _root(node.func)
-            package = self._package(root)
-            attribute = isinstance(node.func, ast.Attribute)
-            if name in LOOP_STARTERS or (name in _STARTERS_OF_PACKAGE and package in LOOP_PACKAGES):
-                self.starts_loop = True
-                self._block("call", name, node, certain=True)
-            elif name in LOOP_CALLS or (
-                name in _LOOP_CALLS_OF_ASYNCIO and package in LOOP_PACKAGES
-            ):
-                self.needs_loop = True
-                self._note("needs_loop", name, node)
-            elif name in BLOCKING_IO_CALLS:
-                if not self._is_harmless(node.func, root, package):
-                    direct = not attribute or _is_name(node.func)
-                    known = package is not None or root in self._made
-                    self._block("call", name, node, certain=known or not direct or root is None)
-                    self.roots.append(root or "")
-            elif attribute and root in BLOCKING_IO_MODULES and package in (None, root):
-                self._block("call", name, node, certain=False)
-                self.roots.append(root or "")
+    def visit_assign(self, node: ast.Assign) -> bool:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self._made.setdefault(target.id, set()).add(_maker(node.value))
+        return True
+
+    def visit_with_item(self, node: ast.withitem) -> bool:
+        if isinstance(node.optional_vars, ast.Name):
+            made = self._made.setdefault(node.optional_vars.id, set())
+            made.add(_maker(node.context_expr))
+        return True
+
+    def visit_call(self, node: ast.Call) -> bool:
+        self._calls.append(node)
+        if isinstance(node.func, ast.Name):
+            self._called.add(node.func.id)
+            self._enter(node.func.id)
+        return True
+
+    def _enter(self, name: str) -> None:
+        """A function of this cell that this cell calls: its body runs too."""
+        function = self._functions.get(name)
+        if function is not None and name not in self._entered:
+            self._entered.add(name)
+            self._stack += function.body
+
+    def _judge(self, node: ast.Call) -> None:
+        function = node.func
+        name = _called(function)
+        if name is None:
+            return
+        root = _root(function)
+        package = self._package(root)
+        if name in LOOP_STARTERS or (name in _STARTERS_OF_PACKAGE and package in LOOP_PACKAGES):
+            self.starts_loop = True
+            self.found.append(Finding("call", name, node, root, certain=True))
+        elif name in LOOP_CALLS or (name in _LOOP_CALLS_OF_ASYNCIO and package in LOOP_PACKAGES):
+            self.found.append(Finding("needs_loop", name, node, root, certain=True))
+        elif name in BLOCKING_IO_CALLS:
+            if package not in LOOP_PACKAGES and not self._is_harmless(function):
+                # `name(…)` and `name.method(…)` may be anything, unless this cell says what it is.
+                known = package is not None or root in self._made
+                direct = isinstance(function, ast.Name) or (
+                    isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
+                )
+                self.found.append(Finding("call", name, node, root, certain=known or not direct))
+        elif isinstance(function, ast.Attribute) and root in BLOCKING_IO_MODULES:
+            if package is None or package == root:
+                direct = isinstance(function.value, ast.Name)
+                self.found.append(Finding("call", name, node, root, certain=not direct))
 
     def _package(self, root: str | None) -> str | None:
         """The top package that ``root`` stands for, where the text says so."""
@@ -227,49 +270,43 @@ class _Walk:
             return imported.partition(".")[0]
         return root if root in LOOP_PACKAGES else None
 
-    def _is_harmless(self, function: ast.expr, root: str | None, package: str | None) -> bool:
-        if package in LOOP_PACKAGES:
-            return True
+    def _is_harmless(self, function: ast.expr) -> bool:
+        """Whether the text shows that this does not block, its name notwithstanding."""
         if isinstance(function, ast.Name):
-            # A function of this cell: its own body was looked at.
-            return function.id in self._functions
+            return function.id in self._functions  # its own body was looked at
         assert isinstance(function, ast.Attribute)
         holder = function.value
-        if isinstance(holder, ast.Attribute | ast.Name):
-            last = holder.attr if isinstance(holder, ast.Attribute) else holder.id
-            if last in _STREAMS:
-                return True
-        if isinstance(holder, ast.Name) and root in self._made:
-            return self._made[holder.id] <= _IN_MEMORY
+        if isinstance(holder, ast.Attribute):
+            return holder.attr in _STREAMS
+        if isinstance(holder, ast.Name):
+            made = self._made.get(holder.id)
+            return holder.id in _STREAMS if made is None else made <= _IN_MEMORY
         return isinstance(holder, ast.Constant | ast.JoinedStr) or _maker(holder) in _IN_MEMORY
 
-    def _block(self, kind: str, name: str, node: ast.AST, *, certain: bool) -> None:
-        self.blocks = True
-        self.certain = self.certain or certain
-        self._note(kind, name, node)
 
-    def _note(self, kind: str, name: str, node: ast.AST) -> None:
-        text = name
-        if isinstance(node, ast.Call):
-            text = f"{ast.unparse(node.func)}(…)"
-        elif isinstance(node, ast.stmt):
-            text = ast.unparse(node)
-        if len(text) > 80:
-            text = text[:79] + "…"
-        self.reasons.append(
-            Reason(kind=kind, name=name, line=node.lineno, column=node.col_offset, text=text)  # type: ignore[arg-type, attr-defined]
-        )
+def _nothing(_walk: _Walk, _node: ast.AST) -> bool:
+    return False
+
+
+_VISITS: dict[type[ast.AST], Callable[[_Walk, Any], bool]] = {
+    ast.FunctionDef: _Walk.visit_function,
+    ast.AsyncFunctionDef: _Walk.visit_definition,
+    ast.Lambda: _Walk.visit_defaults,
+    ast.Import: _Walk.visit_import,
+    ast.ImportFrom: _Walk.visit_import_from,
+    ast.Assign: _Walk.visit_assign,
+    ast.withitem: _Walk.visit_with_item,
+    ast.Call: _Walk.visit_call,
+    # Nothing to see below these, and they are most of a tree.
+    **dict.fromkeys((ast.Name, ast.Constant, ast.Load, ast.Store, ast.alias), _nothing),
+}
+"""Each returns whether the children of the node run now."""
 
 
 def _called(function: ast.expr) -> str | None:
     if isinstance(function, ast.Name):
         return function.id
     return function.attr if isinstance(function, ast.Attribute) else None
-
-
-def _is_name(function: ast.expr) -> bool:
-    """Whether ``function`` is ``name.attribute``."""
-    return isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
 
 
 def _root(node: ast.expr) -> str | None:
@@ -284,42 +321,32 @@ def _maker(node: ast.expr) -> str:
     return (_called(node.func) or "") if isinstance(node, ast.Call) else ""
 
 
+# --- what else a reason can be ----------------------------------------------------------------
+
+
 def find_async_definitions(tree: ast.AST) -> Iterator[ast.AsyncFunctionDef]:
     """All ``async def`` in ``tree``, nested ones too."""
     return (node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef))
 
 
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-
-
 def find_awaits(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """What makes a cell async, in no order: awaits, ``async for``, ``async with``, comprehensions.
 
-    For saying where; whether a cell is async the compiler decides.
+    It says where; whether a cell is async the compiler decides.
     """
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
-            yield node
-        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp):
-            if any(generator.is_async for generator in node.generators):
-                yield node
-        elif isinstance(node, ast.GeneratorExp):
+        if isinstance(node, DEFINITIONS):
+            stack += parts_outside(node)
+            continue
+        if isinstance(node, ast.GeneratorExp):
             # It runs later, but for what it goes over first.
             stack.append(node.generators[0].iter)
             continue
-        if isinstance(node, _SCOPES):
-            stack += getattr(node, "decorator_list", ())
-            arguments = getattr(node, "args", None)
-            if isinstance(node, ast.ClassDef):
-                stack += [*node.bases, *node.keywords]
-            elif isinstance(arguments, ast.arguments):
-                stack += arguments.defaults
-                stack += [default for default in arguments.kw_defaults if default is not None]
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                stack += [arg.annotation for arg in every if arg.annotation is not None]
-                stack += [node.returns] if node.returns is not None else []
-            continue
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (
+            isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp)
+            and any(generator.is_async for generator in node.generators)
+        ):
+            yield node
         stack += ast.iter_child_nodes(node)

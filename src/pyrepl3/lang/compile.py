@@ -6,7 +6,6 @@ where a name in them calls for it.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyrepl3.lang.blocking import CANDIDATES, Findings, is_blocking_module
-from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, parse, refuse, split
-from pyrepl3.lang.wrap import RETURN_OUTSIDE, wrap
+from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, parse, refusal, split, split_lines
+from pyrepl3.lang.wrap import has_return, wrap
 from pyrepl3.records import ExecutionMode, Placement
 
 if TYPE_CHECKING:
@@ -30,7 +29,8 @@ for _feature in __future__.all_feature_names:
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect takes 10 ms to import
 _ASYNC = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
-_OPTIMIZED = 0x1  # set for functions, not for modules and class bodies
+_OVERHEAD = 1000  # bytes
+_SIZE_FACTOR = 4  # what code refers to beside itself, measured over the standard library's tests
 
 
 class CompiledCell(msgspec.Struct, frozen=True, eq=False):
@@ -98,91 +98,94 @@ def compile_cell(
     tree = parse(source, filename, flags, first_line)
     if transform is not None:
         tree = transform(tree)
-    statements = tree.body
-    whole = list(statements)
-    module, expression = split(tree)
+    statements = [*tree.body]
     body = tail = None
-    wrapped = False
-    try:
-        if module is not None:
-            body = compile(module, filename, "exec", FLAGS | flags, dont_inherit=True)
-            flags |= body.co_flags & FUTURE_FLAGS
-        if expression is not None:
-            tail = compile(expression, filename, "eval", FLAGS | flags, dont_inherit=True)
-    except COMPILER_ERRORS as error:
-        if not (isinstance(error, SyntaxError) and error.msg == RETURN_OUTSIDE):
-            refuse(error, source, filename, first_line)
-        body = wrap(ast.Module(whole, []), source, filename, flags, first_line)
+    # Decided by the tree: the compiler would say so too, but warn twice of all that comes before.
+    wrapped = "return" in source and has_return(statements)
+    if wrapped:
+        body = wrap(tree, source, filename, flags, first_line)
         flags |= body.co_flags & FUTURE_FLAGS
-        wrapped = True
+    else:
+        module, expression = split(tree)
+        try:
+            if module is not None:
+                body = compile(module, filename, "exec", FLAGS | flags, dont_inherit=True)
+                flags |= body.co_flags & FUTURE_FLAGS
+            if expression is not None:
+                tail = compile(expression, filename, "eval", FLAGS | flags, dont_inherit=True)
+        except COMPILER_ERRORS as error:
+            raise refusal(error, source, filename, first_line) from None
 
-    nested: list[CodeType] = []
-    names: tuple[str, ...] = ()
-    size = source.__sizeof__() + 1000
-    body_async = tail_async = False
-    if body is not None:
-        names = body.co_names
-        body_async = body.co_flags & _COROUTINE != 0
-        size += 4 * body.__sizeof__()
-        nested += [const for const in body.co_consts if type(const) is CodeType]
-    if tail is not None:
-        names = tuple(dict.fromkeys(names + tail.co_names)) if names else tail.co_names
-        tail_async = tail.co_flags & _COROUTINE != 0
-        size += 4 * tail.__sizeof__()
-        nested += [const for const in tail.co_consts if type(const) is CodeType]
-    has_async_def = False
-    if nested:
-        every = dict.fromkeys(names)
-        for code in nested:  # grows while it is read: depth does not matter
-            nested += [const for const in code.co_consts if type(const) is CodeType]
-            every |= dict.fromkeys(code.co_names)
-            size += 4 * code.__sizeof__()
-            if code.co_flags & _ASYNC and code.co_name[0] != "<":
-                has_async_def = True
-        names = tuple(every)
-
-    is_async = body_async or tail_async
+    body_async = body is not None and body.co_flags & _COROUTINE != 0
+    tail_async = tail is not None and tail.co_flags & _COROUTINE != 0
+    names, nested, size = _look_into(body, tail)
+    if body_async or tail_async:
+        mode = ExecutionMode.TOP_LEVEL_AWAIT
+    elif nested and any(code.co_flags & _ASYNC and code.co_name[0] != "<" for code in nested):
+        mode = ExecutionMode.ASYNC_DEF
+    else:
+        mode = ExecutionMode.SIMPLE_SYNC
+    placement: Placement = "loop"
     needs_loop = False
     rests_on: tuple[str, ...] = ()
-    placement: Placement = "loop"
-    mode = ExecutionMode.SIMPLE_SYNC
     if not CANDIDATES.isdisjoint(names) or ("import" in source and _imports_blocking(names)):
-        findings = Findings(whole)
+        findings = Findings(statements)
         needs_loop = findings.needs_loop
         if findings.blocks:
-            mode = ExecutionMode.BLOCKING_SYNC
-            if not is_async:
+            if mode is ExecutionMode.SIMPLE_SYNC:
+                mode = ExecutionMode.BLOCKING_SYNC
+            if mode is not ExecutionMode.TOP_LEVEL_AWAIT:
                 rests_on = findings.rests_on
                 placement = "loop" if needs_loop else "thread"
-    if is_async:
-        mode = ExecutionMode.TOP_LEVEL_AWAIT
-    elif has_async_def:
-        mode = ExecutionMode.ASYNC_DEF
 
     value_name = None
     shows = False
-    if wrapped or expression is not None:
-        shows = ";" not in source or not _ends_in_semicolon(source, whole[-1], first_line)
+    if wrapped or tail is not None:
+        shows = ";" not in source or not _ends_in_semicolon(source, statements[-1], first_line)
     elif statements:
         value_name = _assigned(statements[-1])
     return CompiledCell(
         body,
         tail,
-        is_async,
+        body_async or tail_async,
         body_async,
         tail_async,
         value_name,
         shows,
         flags & FUTURE_FLAGS,
         names,
-        tuple(nested),
+        nested,
         wrapped,
         mode,
         placement,
         needs_loop,
         rests_on,
-        size,
+        size + source.__sizeof__(),
     )
+
+
+def _look_into(
+    body: CodeType | None, tail: CodeType | None
+) -> tuple[tuple[str, ...], tuple[CodeType, ...], int]:
+    """Names, nested code, and size in bytes, of both and of all that is in them."""
+    size = _OVERHEAD
+    names: tuple[str, ...] = ()
+    nested: list[CodeType] = []
+    for code in (body, tail):
+        if code is not None:
+            names = names + code.co_names if names else code.co_names
+            size += _SIZE_FACTOR * code.__sizeof__()
+            nested += [const for const in code.co_consts if type(const) is CodeType]
+    if not nested:
+        if body is not None and tail is not None:
+            names = tuple(dict.fromkeys(names))
+        return names, (), size
+    every = dict.fromkeys(names)
+    for code in nested:  # grows while it is read, so depth does not matter
+        nested += [const for const in code.co_consts if type(const) is CodeType]
+        every.update(dict.fromkeys(code.co_names))
+        size += _SIZE_FACTOR * code.__sizeof__()
+    return tuple(every), tuple(nested), size
 
 
 def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
@@ -204,7 +207,7 @@ def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
             body = renamed_code(body, filename)
         if tail is not None:
             tail = renamed_code(tail, filename)
-        nested = _nested_in(body, tail)
+        nested = _look_into(body, tail)[1]
     return CompiledCell(
         body,
         tail,
@@ -240,19 +243,7 @@ def renamed_code(code: CodeType, filename: str) -> CodeType:
 
 def code_size(code: CodeType) -> int:
     """Bytes of ``code`` and of the code in it, roughly."""
-    inner = sum(code_size(const) for const in code.co_consts if type(const) is CodeType)
-    return 1000 + 4 * code.__sizeof__() + inner
-
-
-def _nested_in(*codes: CodeType | None) -> tuple[CodeType, ...]:
-    # In the order of compile_cell.
-    nested: list[CodeType] = []
-    for code in codes:
-        if code is not None:
-            nested += [const for const in code.co_consts if type(const) is CodeType]
-    for code in nested:
-        nested += [const for const in code.co_consts if type(const) is CodeType]
-    return tuple(nested)
+    return _look_into(code, None)[2]
 
 
 def _imports_blocking(names: tuple[str, ...]) -> bool:
@@ -283,7 +274,6 @@ def _ends_in_semicolon(source: str, last: ast.stmt, first_line: int) -> bool:
     line, column = last.end_lineno, last.end_col_offset
     if line is None or column is None:
         return False
-    lines = source.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    rest = lines[line - first_line :]
+    rest = split_lines(source)[line - first_line :]
     rest[0] = rest[0].encode()[column:].decode()
     return any(";" in text.partition("#")[0] for text in rest)

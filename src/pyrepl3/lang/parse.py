@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import TYPE_CHECKING
 
 from pyrepl3.errors import CompilationError
-
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 """What every cell is compiled with, besides the ``__future__`` flags that it inherits."""
@@ -29,6 +25,7 @@ COMPILER_ERRORS = (
 
 _TREE = ast.PyCF_ONLY_AST | FLAGS
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_SEARCH = 1_000_000  # characters that are compiled again to find the line that is too deep
 _LONGEST_TEXT = 1000  # characters of a line that an error carries: a line can have 10 MB
 
 
@@ -46,7 +43,7 @@ def parse(source: str, filename: str, flags: int = 0, first_line: int = 1) -> as
         text = source if first_line == 1 else "\n" * (first_line - 1) + source
         tree: ast.Module = compile(text, filename, "exec", _TREE | flags, dont_inherit=True)
     except COMPILER_ERRORS as error:
-        refuse(error, source, filename, first_line)
+        raise refusal(error, source, filename, first_line) from None
     return tree
 
 
@@ -65,14 +62,30 @@ def split(tree: ast.Module) -> tuple[ast.Module | None, ast.Expression | None]:
     return (tree if statements else None), ast.Expression(last.value)
 
 
-def refuse(error: BaseException, source: str, filename: str, first_line: int = 1) -> NoReturn:
-    """Raise what the compiler raised for ``source`` as a CompilationError that says where and why."""
-    raise _explained(error, source, filename, first_line) from None
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+"""What has a scope of its own and runs later, or runs in that scope."""
 
 
-def _explained(
-    error: BaseException, source: str, filename: str, first_line: int
+def parts_outside(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef,
+) -> list[ast.AST]:
+    """The parts of a definition that run in the scope around it: decorators, defaults, bases."""
+    if isinstance(node, ast.ClassDef):
+        return [*node.decorator_list, *node.bases, *node.keywords]
+    arguments = node.args
+    parts: list[ast.AST | None] = [*arguments.defaults, *arguments.kw_defaults]
+    if not isinstance(node, ast.Lambda):
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra is not None]
+        parts += [argument.annotation for argument in every]
+        parts += [*node.decorator_list, node.returns]
+    return [part for part in parts if part is not None]
+
+
+def refusal(
+    error: BaseException, source: str, filename: str, first_line: int = 1
 ) -> CompilationError:
+    """What the compiler raised for ``source`` as a CompilationError that says where and why."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return _error(
             error.msg,
@@ -103,20 +116,47 @@ def _explained(
             filename,
             first_line,
         )
+    line = first_line
     if isinstance(error, RecursionError | MemoryError):
         message = "the code is nested too deeply for Python's compiler; split the expression up"
+        line += _find_too_deep(source)
     elif isinstance(error, SyntaxError):
         message = error.msg
     else:
         message = f"Python's compiler cannot compile this: {error}"
-    first = source[:_LONGEST_TEXT].lstrip().partition("\n")[0]
-    return _error(message, filename, first_line, 1, first, first_line, None)
+    text = line_of(source, line - first_line)
+    return _error(message, filename, line, 1, text, line, None)
+
+
+def _find_too_deep(source: str) -> int:
+    """The first line (from 0) up to which the source is too deep already."""
+    if len(source) > _LONGEST_SEARCH:
+        return 0
+    lines = split_lines(source)
+    low, high = 0, len(lines)  # the first `high` lines are too deep
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            compile("\n".join(lines[:middle]), "<cell>", "exec", FLAGS, dont_inherit=True)
+        except (RecursionError, MemoryError):
+            high = middle
+        except COMPILER_ERRORS:
+            low = middle  # cut in the middle of something
+        else:
+            low = middle
+    return high - 1
 
 
 def line_of(source: str, index: int) -> str:
     """Line ``index`` (from 0) of ``source`` as the compiler counts lines; empty if there is none."""
-    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = split_lines(source)
     return lines[index] if 0 <= index < len(lines) else ""
+
+
+def split_lines(source: str) -> list[str]:
+    """The lines of ``source`` as the compiler counts them: not at form feeds, as ``splitlines`` does."""
+    text = source.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _at(source: str, index: int, message: str, filename: str, first_line: int) -> CompilationError:
@@ -128,8 +168,8 @@ def _at(source: str, index: int, message: str, filename: str, first_line: int) -
     text = before[start:] + "".join(
         repr(char)[1:-1] if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in rest
     )
-    offset = index_in_line = len(before) - start + 1
-    return _error(message, filename, line, offset, text, line, index_in_line + 1)
+    offset = len(before) - start + 1
+    return _error(message, filename, line, offset, text, line, offset + 1)
 
 
 def _error(

@@ -9,7 +9,6 @@ plain names are evaluated but not recorded in ``__annotations__``; ``from m impo
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
@@ -17,20 +16,48 @@ import sys
 from types import CodeType
 from typing import TYPE_CHECKING
 
-from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, refuse
+from pyrepl3.lang.parse import (
+    COMPILER_ERRORS,
+    DEFINITIONS,
+    FLAGS,
+    line_of,
+    parts_outside,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import NoReturn
 
-RETURN_OUTSIDE = "'return' outside function"
-"""The compiler's message for a cell that must be wrapped."""
+    from pyrepl3.errors import CompilationError
 
 # No identifier, so no name of the user's can be meant by it, and it is easy to take off again.
 _NAME = "<cell>"
 _PREFIX = f"{_NAME}.<locals>."
 _ANNOTATIONS = __future__.annotations.compiler_flag
 _GENERATOR = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
+
+
+def has_return(statements: list[ast.stmt]) -> bool:
+    """Whether there is a ``return`` outside functions and classes, so that the cell must be wrapped."""
+    stack = [*statements]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Return):
+            return True
+        if not isinstance(node, DEFINITIONS):
+            for block in _blocks(node):
+                stack += block
+    return False
+
+
+def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """The blocks of a compound statement."""
+    parts = [statement, *getattr(statement, "handlers", ()), *getattr(statement, "cases", ())]
+    for part in parts:
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(part, field, None)
+            if block:
+                yield block
 
 
 def wrap(tree: ast.Module, source: str, filename: str, flags: int, first_line: int) -> CodeType:
@@ -46,13 +73,14 @@ def wrap(tree: ast.Module, source: str, filename: str, flags: int, first_line: i
             "'import *' cannot stand in a cell with a top-level 'return'; "
             "move the import to a cell of its own"
         )
-        _refuse_at(scope.star, message, source, filename, first_line)
-    statements = _Plain(scope.annotations_run(flags)).convert(tree.body)
+        raise _refusal_at(scope.star, message, source, filename, first_line)
+    annotations_run = not ("annotations" in scope.futures or flags & _ANNOTATIONS)
+    statements = _Plain(annotations_run=annotations_run).convert(tree.body)
     head: list[ast.stmt] = []
     if scope.names:
         head.append(_on_line_one(ast.Global(sorted(scope.names))))
     # The function has the future imports too, since they bind names; the compiler wants them on top.
-    futures = [s for s in statements if isinstance(s, ast.ImportFrom) and _is_future(s)]
+    futures = list(_leading_futures(tree.body))
     error: BaseException | None = None
     for kind in (ast.FunctionDef, ast.AsyncFunctionDef):
         # Whether the cell is async only the compiler decides: first without, then with.
@@ -73,10 +101,10 @@ def wrap(tree: ast.Module, source: str, filename: str, flags: int, first_line: i
         )
         if code.co_flags & _GENERATOR:
             place = scope.yields or tree.body[0]
-            _refuse_at(place, "'yield' outside function", source, filename, first_line)
+            raise _refusal_at(place, "'yield' outside function", source, filename, first_line)
         return _as_module(code)
     assert error is not None
-    refuse(error, source, filename, first_line)
+    raise refusal(error, source, filename, first_line) from None
 
 
 def _is_about_await(error: BaseException) -> bool:
@@ -85,6 +113,15 @@ def _is_about_await(error: BaseException) -> bool:
 
 def _is_future(node: ast.ImportFrom) -> bool:
     return node.module == "__future__" and node.level == 0
+
+
+def _leading_futures(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Those that are at the beginning; the compiler refuses the others where they stand."""
+    for statement in statements:
+        if isinstance(statement, ast.ImportFrom) and _is_future(statement):
+            yield statement
+        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            return
 
 
 def _no_arguments() -> ast.arguments:
@@ -107,11 +144,18 @@ def _without_prefix(code: CodeType) -> CodeType:
     return code.replace(co_qualname=code.co_qualname.removeprefix(_PREFIX), co_consts=consts)
 
 
-def _refuse_at(
+def _refusal_at(
     node: ast.stmt | ast.expr, message: str, source: str, filename: str, first_line: int
-) -> NoReturn:
-    place = (filename, node.lineno, node.col_offset + 1, None, node.end_lineno, None)
-    refuse(SyntaxError(message, place), source, filename, first_line)
+) -> CompilationError:
+    end_line = node.end_lineno or node.lineno
+    ends = ((node.lineno, node.col_offset), (end_line, node.end_col_offset or 0))
+    # The tree counts bytes, errors count characters from 1.
+    start, end = (
+        len(line_of(source, line - first_line).encode()[:column].decode()) + 1
+        for line, column in ends
+    )
+    error = SyntaxError(message, (filename, node.lineno, start, None, end_line, end))
+    return refusal(error, source, filename, first_line)
 
 
 class _Scope:
@@ -124,82 +168,61 @@ class _Scope:
         self.futures: set[str] = set()
         stack: list[ast.AST] = [*statements]
         while stack:
-            self._visit(stack.pop(), stack)
+            node = stack.pop()
+            self._note(node)
+            if isinstance(node, DEFINITIONS):
+                stack += parts_outside(node)
+            elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
+                # Its targets are its own; a walrus in it, however deep, binds outside.
+                self.names.update(_walruses(node))
+            elif not isinstance(node, ast.TypeAlias):
+                stack += ast.iter_child_nodes(node)
 
-    def annotations_run(self, flags: int) -> bool:
-        """Whether annotations of names are evaluated."""
-        return not ("annotations" in self.futures or flags & _ANNOTATIONS)
-
-    def _visit(self, node: ast.AST, stack: list[ast.AST]) -> None:
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
-                self.names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self.names.add(node.name)
-            stack += node.decorator_list
-            if node.returns is not None:
-                stack.append(node.returns)
-            self._visit_arguments(node.args, stack)
-        elif isinstance(node, ast.Lambda):
-            self._visit_arguments(node.args, stack)
-        elif isinstance(node, ast.ClassDef):
-            self.names.add(node.name)
-            stack += [*node.decorator_list, *node.bases, *node.keywords]
-        elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
-            # Its targets are its own; a walrus in it, however deep, binds outside.
-            self.names.update(_walruses(node))
-        elif isinstance(node, ast.TypeAlias):
-            self.names.add(node.name.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            self._visit_import(node)
-        else:
-            if isinstance(node, ast.Yield | ast.YieldFrom):
+    def _note(self, node: ast.AST) -> None:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                self.names.add(name)
+            case ast.TypeAlias(name=ast.Name(id=name)):
+                self.names.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                self.names.add(name)
+            case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
+                self.names.add(name)
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                self.names.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                self.names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                self._note_import(node, aliases)
+            case ast.Yield() | ast.YieldFrom():
                 self.yields = self.yields or node
-            elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-                self._add(node.name)
-            elif isinstance(node, ast.MatchMapping):
-                self._add(node.rest)
-            stack += ast.iter_child_nodes(node)
+            case _:
+                pass
 
-    def _add(self, name: str | None) -> None:
-        if name is not None:
-            self.names.add(name)
-
-    def _visit_arguments(self, arguments: ast.arguments, stack: list[ast.AST]) -> None:
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra is not None]
-        stack += [arg.annotation for arg in every if arg.annotation is not None]
-        stack += arguments.defaults
-        stack += [default for default in arguments.kw_defaults if default is not None]
-
-    def _visit_import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for alias in node.names:
+    def _note_import(self, node: ast.Import | ast.ImportFrom, aliases: list[ast.alias]) -> None:
+        for alias in aliases:
             if alias.name == "*":
                 self.star = node
             else:
                 self.names.add(alias.asname or alias.name.partition(".")[0])
         if isinstance(node, ast.ImportFrom) and _is_future(node):
-            self.futures.update(alias.name for alias in node.names)
+            self.futures.update(alias.name for alias in aliases)
 
 
-def _walruses(node: ast.AST) -> Iterator[str]:
+def _walruses(comprehension: ast.AST) -> Iterator[str]:
     """What the walruses in a comprehension bind, but for those in lambdas."""
-    stack = [node]
+    stack = [comprehension]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.NamedExpr):
             yield node.target.id
-        if isinstance(node, ast.Lambda):
-            stack += node.args.defaults
-            stack += [default for default in node.args.kw_defaults if default is not None]
-        else:
-            stack += ast.iter_child_nodes(node)
+        stack += parts_outside(node) if isinstance(node, ast.Lambda) else ast.iter_child_nodes(node)
 
 
 class _Plain:
     """Rewrites what a function may not have: annotations of global names, a docstring."""
 
-    def __init__(self, annotations_run: bool) -> None:
+    def __init__(self, *, annotations_run: bool) -> None:
         self._annotations_run = annotations_run
 
     def convert(self, statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -222,18 +245,10 @@ class _Plain:
             if isinstance(statement, ast.AnnAssign):
                 result += self._annotated(statement)
                 continue
+            if not isinstance(statement, DEFINITIONS):
+                for block in _blocks(statement):
+                    block[:] = self._block(block)
             result.append(statement)
-            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                continue
-            for parent in (
-                statement,
-                *getattr(statement, "handlers", ()),
-                *getattr(statement, "cases", ()),
-            ):
-                for field in ("body", "orelse", "finalbody"):
-                    inner = getattr(parent, field, None)
-                    if isinstance(inner, list) and inner:
-                        setattr(parent, field, self._block(inner))
         return result
 
     def _annotated(self, node: ast.AnnAssign) -> list[ast.stmt]:
