@@ -1,0 +1,144 @@
+"""A class or a member of an enum in, what pickle is to write for it out.
+
+First the bare class (metaclass, bases, slots), then what has behaviour, then the other attributes:
+these may be instances of the class itself.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot.definitions import is_importable
+from pyrepl3.snapshot.reasons import UnstorableError
+from pyrepl3.snapshot.reducers import BUILDER, HEAP
+
+if TYPE_CHECKING:
+    from pyrepl3.snapshot.pickler import BlobPickler
+
+_IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
+_NEVER = frozenset({"__dict__", "__weakref__", "__module__", "_abc_impl", *_IN_BODY[1:]})
+# Their hooks only set attributes of the class itself, and those are stored.
+_HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})
+_NAMES_IN_TYPES = {
+    id(value): name for name, value in vars(types).items() if isinstance(value, type)
+}
+
+
+def reduce_class(pickler: BlobPickler, cls: type[Any]) -> Any:
+    """By name if another blob holds it, by import if it can be, else by value."""
+    session = pickler.session
+    name = session.definitions.name_of(cls)
+    if name is not None and id(cls) not in pickler.roots:
+        return pickler.refer(name)
+    if name is None:
+        if cls in (type(None), type(...), type(NotImplemented)) or is_importable(cls, session.name):
+            return NotImplemented
+        if id(cls) in _NAMES_IN_TYPES:
+            return getattr, (types, _NAMES_IN_TYPES[id(cls)])
+        if not cls.__flags__ & HEAP:
+            raise UnstorableError("a built-in type that no module names", cls)
+    pickler.by_value.add(id(cls))
+    args = _bare(pickler, cls, name)
+    if pickler.bare:
+        pickler.unfinished.append(cls)
+        return rebuild.make_class, args
+    return rebuild.make_class, args, _state_of(pickler, cls), None, None, rebuild.finish_class
+
+
+def finish_call(pickler: BlobPickler, cls: type[Any]) -> object:
+    """Pickled, it completes a class that was written bare."""
+    return rebuild.Call(rebuild.finish_class, cls, _state_of(pickler, cls))
+
+
+def _bare(pickler: BlobPickler, cls: type[Any], name: str | None) -> tuple[Any, ...]:
+    session = pickler.session.name
+    own = vars(cls)
+    body: dict[str, Any] = {"__qualname__": cls.__qualname__}
+    module = own.get("__module__")
+    body["__module__"] = True if module == session else module
+    if "__slots__" in own:
+        slots = [k for k, v in own.items() if _is_slot(cls, v)]
+        slots += [k for k in ("__dict__", "__weakref__") if k in own and _is_mine(cls, own[k])]
+        body["__slots__"] = tuple(slots)
+    for key in _IN_BODY:
+        if key in own:
+            body[key] = own[key]
+    metaclass = type(cls)
+    maker = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
+    return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
+
+
+def _state_of(pickler: BlobPickler, cls: type[Any]) -> tuple[Any, ...]:
+    session = pickler.session.name
+    behaviour: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    for key, value in list(vars(cls).items()):
+        if key in _NEVER or _is_slot(cls, value):
+            continue
+        if isinstance(value, _BEHAVIOUR):
+            behaviour[key] = value
+        else:
+            data[key] = value
+    registered: list[type[Any]] = []
+    if "_abc_impl" in vars(cls):
+        import _abc  # type: ignore[import-not-found,unused-ignore] # what abc itself is made of
+
+        registered = [sub for ref in _abc._get_dump(cls)[0] if (sub := ref()) is not None]
+    hook = _find_hook(cls, session)
+    own = {**behaviour, **data} if hook is not None else {}
+    pickler.keep += (behaviour, data, registered, own)
+    call = rebuild.Call
+    return (
+        BUILDER,
+        call(rebuild.set_attributes, cls, behaviour),
+        call(rebuild.set_attributes, cls, data),
+        own,
+        hook,
+        registered,
+    )
+
+
+_BEHAVIOUR = (types.FunctionType, classmethod, staticmethod, property, types.WrapperDescriptorType)
+
+
+def _is_slot(cls: type[Any], value: object) -> bool:
+    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
+
+
+def _is_mine(cls: type[Any], value: Any) -> bool:
+    return type(value) is types.GetSetDescriptorType and value.__objclass__ is cls
+
+
+def _find_hook(cls: type[Any], session: str) -> type[Any] | None:
+    """The imported base whose ``__init_subclass__`` must see the class once in a new process."""
+    for maker in type(cls).__mro__:
+        if is_importable(maker, session):
+            if maker.__module__ not in rebuild.PLAIN_MAKERS:
+                return None  # it runs when the class is made
+            break
+    for base in cls.__mro__[1:-1]:
+        if "__init_subclass__" in vars(base) and is_importable(base, session):
+            return None if base.__module__ in _HARMLESS_HOOKS else base
+    return None
+
+
+def reduce_member(pickler: BlobPickler, member: Any) -> Any:
+    """A member of an enum: by its name, or whole where the enum is in this blob."""
+    cls: Any = type(member)
+    session = pickler.session
+    if session.definitions.name_of(cls) is None and is_importable(cls, session.name):
+        return NotImplemented
+    name = member._name_
+    if name is None or cls._member_map_.get(name) is not member:
+        return cls, (member._value_,)  # several flags at once
+    by_name = session.definitions.name_of(cls) is not None and id(cls) not in pickler.roots
+    if by_name:
+        return rebuild.find_member, (cls, name)
+    pickler.by_value.add(id(member))
+    getnewargs = getattr(cls._member_type_, "__getnewargs__", None)
+    given = getnewargs(member) if getnewargs is not None else ()
+    fields = dict(member.__dict__)
+    pickler.keep.append(fields)
+    return rebuild.make_member, (cls, name, given), fields, None, None, rebuild.set_member

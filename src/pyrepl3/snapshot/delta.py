@@ -1,0 +1,132 @@
+"""A namespace in, what changed in it out; and whole snapshots back into it.
+
+The rules of a delta:
+
+1. A name is *new* if its object is not the one seen at the last mark. New names are always found.
+2. A name *may have changed* if it was touched: read or bound by a cell, or by code that such a name
+   reaches (its functions, the methods of its class, what it refers to by name).
+3. Names that share an object whose identity matters form a *group* and are one blob; if one member
+   may have changed, all are written. Definitions never join groups: they are referred to by name.
+4. A blob that refers to a name by which another object is now called is written again.
+5. A blob that says the same as the one in the store is not written.
+
+A delta changes nothing that the next one relies on; ``mark`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from pyrepl3.records import Delta, Snapshot
+
+if TYPE_CHECKING:
+    from pyrepl3.snapshot.work import Work
+
+# pickle and what stands on it load with the first delta: importing this module costs nothing.
+
+
+class Snapshotter:
+    """Turns the changes of one live namespace into deltas.
+
+    ``namespace`` is the dict of the module called ``module``; names in ``skip`` are the engine's. One
+    thread at a time. What user code raises while it is pickled is a reason, never an error.
+    """
+
+    def __init__(
+        self, namespace: dict[str, object], *, module: str, skip: Container[str] = ()
+    ) -> None:
+        from pyrepl3.snapshot.state import State
+
+        self._namespace, self._module, self._skip = namespace, module, skip
+        self._state = State()
+        self._work: Work | None = None  # of the last delta, until it is marked
+        self._touched: set[str] | None = set()  # since the last mark; None: everything
+        self.dropped: dict[str, str] = {}
+        """Parts of ``extra`` that the last delta or restore could not keep: path to reason."""
+        self.notes: list[str] = []
+        """What a restore did not do quite as the original, in words."""
+
+    def delta(self, touched: Collection[str] | None, *, extra: Mapping[str, object]) -> Delta:
+        """What changed since the last mark.
+
+        ``touched``: the names that the cells since then read or bound; None if any may have changed.
+        ``extra`` is stored whole in ``Delta.engine``; parts that cannot be are left out and told in
+        ``dropped``.
+        """
+        from pyrepl3.snapshot.engine import pickle_engine
+
+        if touched is None or self._touched is None:
+            self._touched = None
+        else:
+            self._touched |= set(touched)
+        self._work = work = self._look()
+        work.run(self._touched)
+        engine, self.dropped = pickle_engine(work.session, extra, work.find_name)
+        blobs = work.blobs()
+        return Delta(
+            blobs=blobs,
+            deleted=frozenset(work.deleted),
+            lost=work.new_losses(),
+            reprs=work.reprs,
+            engine=engine,
+        )
+
+    def mark(self) -> None:
+        """What the last delta told is safe: it counts as unchanged from now on."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.commit()
+            self._touched = set()
+
+    def restore(self, snapshot: Snapshot) -> tuple[dict[str, str], dict[str, object]]:
+        """Replace the user's names by those of ``snapshot``.
+
+        Returns what could not come back (name to reason) and the ``extra`` of its delta. Raises only
+        what is no Exception (KeyboardInterrupt), out of code that values run when they are loaded.
+        """
+        from pyrepl3.snapshot.definitions import is_definition
+        from pyrepl3.snapshot.engine import load_engine
+        from pyrepl3.snapshot.loader import Loader
+        from pyrepl3.snapshot.state import Group, State, is_small_atom, keeper_of
+
+        namespace = self._namespace
+        for name in list(namespace):
+            if type(name) is str and name not in self._skip:
+                del namespace[name]
+        loader = Loader(namespace, self._module, snapshot.blobs, dict(snapshot.lost))
+        loader.load_all()
+        extra, self.dropped = load_engine(loader, snapshot.engine)
+        self.notes = loader.notes
+        self._work, self._touched = None, set()
+        state = self._state = State()
+        state.ids = dict(zip(namespace, map(id, namespace.values()), strict=True))
+        for name, reason in snapshot.lost.items():
+            group = Group([name])
+            group.lost = reason
+            state.add(group)
+        for entry in loader.entries:
+            names = [n for n in entry.blob.names if entry.reason is None and n in namespace]
+            for name in names:
+                value = namespace[name]
+                state.hold(name, keeper_of(value, len(entry.blob.data), plain=False))
+                if is_definition(value, self._module):
+                    state.definitions.add(name, value)
+            names = [name for name in names if not is_small_atom(namespace[name])]
+            if names:
+                group = Group(names)
+                group.refs, group.links = frozenset(entry.refs), frozenset(entry.links)
+                state.add(group)
+        return loader.lost, extra
+
+    def reaches(self, names: Iterable[str]) -> frozenset[str]:
+        """``names``, and every name in the code that a use of them may run.
+
+        Like the function ``reaches``, but through stored containers too (a list of functions).
+        """
+        return frozenset(self._look().close_over(names))
+
+    def _look(self) -> Work:
+        from pyrepl3.snapshot.work import Work
+
+        return Work(self._namespace, self._module, self._skip, self._state)

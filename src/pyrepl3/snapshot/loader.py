@@ -1,0 +1,223 @@
+"""Blobs in, a filled namespace out; what cannot come back is told name by name.
+
+Blobs refer to each other by name, in circles too. So each is loaded when it is first needed: its bare
+classes, then its values. Modules come first, then definitions, then the rest, since loading a
+value may run code that uses them; what failed is tried once more when all else is there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from types import CodeType
+from typing import Any
+
+from pyrepl3.records import Blob
+from pyrepl3.snapshot.pickler import DEFINITIONS, MAGIC
+from pyrepl3.snapshot.reaches import code_names
+from pyrepl3.snapshot.reasons import safe_text
+from pyrepl3.snapshot.reducers import NO_MODULE
+
+
+class LostReferenceError(Exception):
+    """Something refers to a name that could not be restored."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        return f"it refers to {self.name!r}, which was not restored: {self.reason}"
+
+
+class Entry:
+    """One blob being loaded: what it has made so far, what it refers to, and why it failed."""
+
+    __slots__ = (
+        "_made",
+        "_unpickler",
+        "bare",
+        "blob",
+        "kind",
+        "links",
+        "loader",
+        "loading",
+        "module",
+        "namespace",
+        "reason",
+        "refs",
+        "values",
+    )
+
+    def __init__(self, loader: Loader, blob: Blob) -> None:
+        self.loader, self.blob = loader, blob
+        self.namespace, self.module = loader.namespace, loader.module
+        self.kind = blob.data[len(MAGIC) : len(MAGIC) + 1]
+        self.values: dict[str, object] | None = None
+        self.bare: dict[str, object] = {}  # definitions that exist, finished or not
+        self.refs: set[str] = set()
+        self.links: set[str] = set()
+        self.reason: str | None = None
+        self.loading = False
+        self._made: dict[int, Any] = {}
+        self._unpickler: pickle.Unpickler | None = None
+
+    # What blobs call: rebuild.Builder
+
+    def find(self, name: str) -> object:
+        self.refs.add(name)
+        return self.loader.find(name)
+
+    def made(self, key: int, name: str | None, make: Callable[[], Any]) -> Any:
+        # The same key again: inside a circle, or when the blob is tried a second time.
+        if key not in self._made:
+            self._made[key] = make()
+            if name is not None:
+                self.bare[name] = self._made[key]
+        return self._made[key]
+
+    def saw_code(self, code: CodeType) -> None:
+        self.links |= code_names(code)
+
+    def note(self, text: str) -> None:
+        self.loader.notes.append(text)
+
+    # Loading
+
+    def start(self) -> None:
+        """Make the bare classes, if the blob has any. Idempotent."""
+        if self._unpickler is None:
+            data = self.blob.data
+            if not data.startswith(MAGIC):
+                raise ValueError("it was written by another version of PyREPL3: upgrade")
+            file = io.BytesIO(data)
+            file.seek(len(MAGIC) + 1)
+            self._unpickler = unpickler = _BlobUnpickler(file, self)
+            try:
+                unpickler.load()  # the prologue
+                if self.kind == DEFINITIONS:
+                    self.loader.depth += 1
+                    try:
+                        unpickler.load()
+                    finally:
+                        self.loader.depth -= 1
+            except BaseException:
+                self._unpickler = None
+                raise
+
+    def load(self) -> dict[str, object]:
+        """The values; raises what loading them raises."""
+        if self.values is None:
+            self.loading = True
+            try:
+                self.start()
+                assert self._unpickler is not None
+                loaded = self._unpickler.load()
+                self.values = loaded[1] if self.kind == DEFINITIONS else loaded
+                self.reason = None
+            finally:
+                self.loading = False
+                self._unpickler = None
+        assert self.values is not None
+        return self.values
+
+
+class Loader:
+    """Loads blobs into ``namespace``, the dict of the module called ``module``.
+
+    Only code inside the values may raise through ``load_all`` what is no Exception
+    (KeyboardInterrupt); everything else is a reason.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, object],
+        module: str,
+        blobs: Iterable[Blob],
+        lost: dict[str, str],
+    ) -> None:
+        self.namespace, self.module, self.lost = namespace, module, dict(lost)
+        self.entries = [Entry(self, blob) for blob in blobs]
+        self.notes: list[str] = []
+        self.depth = 0  # above 0 while bare classes are made: then bare is enough
+        self._by_name = {name: entry for entry in self.entries for name in entry.blob.names}
+        module_object: Any = sys.modules.get(module)
+        if getattr(module_object, "__dict__", None) is not namespace:
+            module_object = NO_MODULE
+        self.seeds = (namespace, module_object, vars(sys.modules["builtins"]))
+
+    def load_all(self) -> None:
+        """Fill the namespace; ``lost`` then has the reason for each name that is not in it."""
+        order = sorted(self.entries, key=lambda entry: entry.kind)
+        for entry in order:
+            self._bind(entry)
+        for entry in order:
+            if entry.reason is not None:
+                self._bind(entry)
+        for entry in order:
+            if entry.reason is not None:
+                for name in entry.blob.names:
+                    self.lost[name] = entry.reason
+
+    def find(self, name: str) -> object:
+        """The object bound to ``name``; bare where it is being loaded, or bare is enough."""
+        entry = self._by_name.get(name)
+        if entry is None:
+            raise LostReferenceError(name, self.lost.get(name, "it is not in the store"))
+        if entry.values is not None:
+            return entry.values[name]
+        try:
+            entry.start()
+            if name in entry.bare and (self.depth or entry.loading):
+                return entry.bare[name]
+            if entry.loading:
+                raise LostReferenceError(name, "it refers to itself in a circle")
+            return self._fill(entry)[name]
+        except LostReferenceError:
+            raise
+        except Exception as error:
+            raise LostReferenceError(name, explain(error)) from error
+
+    def _bind(self, entry: Entry) -> None:
+        try:
+            self._fill(entry)
+        except (Exception, SystemExit, GeneratorExit) as error:
+            entry.reason = explain(error)
+
+    def _fill(self, entry: Entry) -> dict[str, object]:
+        values = entry.load()
+        for name in entry.blob.names:
+            # Bound at once: code that later values run may look for it.
+            self.namespace[name] = values[name]
+        return values
+
+
+class _BlobUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, entry: Entry) -> None:
+        super().__init__(file)
+        self._entry = entry
+        self._seeds = (*entry.loader.seeds, entry)
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._seeds[pid]
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == self._entry.module and name.partition(".")[0] not in self._entry.namespace:
+            head, *rest = name.split(".")
+            found: Any = self._entry.find(head)
+            for step in rest:
+                found = getattr(found, step)
+            return found
+        return super().find_class(module, name)
+
+
+def explain(error: BaseException) -> str:
+    if isinstance(error, LostReferenceError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the module {error.name!r} is not installed here"
+    if isinstance(error, ImportError):
+        return f"an import failed: {safe_text(error)}"
+    return f"{type(error).__name__}: {safe_text(error)}"

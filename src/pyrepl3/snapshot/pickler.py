@@ -1,0 +1,251 @@
+"""Names that share objects in, one blob out, with what it reaches, refers to and may run.
+
+A blob is a header, a prologue that memoizes the session's own objects (the namespace, its module,
+the builtins, the loader), and one or two pickles: for blobs that define classes first the bare
+classes, so that blobs may refer to each other in circles; then ``{name: value}``. The session's
+objects stand in the memo of the pickler from the start, so a reference to the live namespace costs two
+bytes and no call.
+
+What a pickler leaves in its memo is also how sharing is found: every object that has an identity
+to lose is in there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import FunctionType, ModuleType
+from typing import Any
+
+from pyrepl3.snapshot import reducers
+from pyrepl3.snapshot.classes import finish_call
+from pyrepl3.snapshot.definitions import Definitions, is_other_kind
+from pyrepl3.snapshot.reasons import Failure, explain_failure
+
+MAGIC = b"P3\x01"  # the last byte is the version of the format
+MODULES, DEFINITIONS, VALUES = b"m", b"d", b"v"  # the order in which a restore loads them
+SEEDS = 4
+PROLOGUE = b"\x80\x05" + b"".join(b"K%cQ\x940" % n for n in range(SEEDS)) + b"N."
+
+type Handler = Callable[["BlobPickler", Any], Any]
+
+# What has no identity worth keeping: equal is as good as same.
+_ATOM, _SHARED, _DEFINED = 0, 1, 2
+_ATOMS: frozenset[str] = frozenset(
+    {
+        "builtins.NoneType", "builtins.NotImplementedType", "builtins.bool",
+        "builtins.builtin_function_or_method", "builtins.bytes", "builtins.code",
+        "builtins.complex", "builtins.ellipsis", "builtins.float", "builtins.frozenset",
+        "builtins.int", "builtins.method_descriptor", "builtins.range",
+        "builtins.slice", "builtins.str", "builtins.tuple", "builtins.types.GenericAlias",
+        "builtins.wrapper_descriptor", "dataclasses._FIELD_BASE", "dataclasses._MISSING_TYPE",
+        "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta",
+        "datetime.timezone", "decimal.Decimal", "fractions.Fraction", "ipaddress.IPv4Address",
+        "logging.Logger", "logging.RootLogger", "pathlib.Path", "pathlib.PosixPath",
+        "pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath",
+        "pathlib._local.Path", "pathlib._local.PosixPath", "pathlib._local.PurePath",
+        "pathlib._local.PurePosixPath", "re.Pattern", "types.GenericAlias", "types.UnionType",
+        "typing._GenericAlias", "typing._SpecialForm", "typing._UnionGenericAlias",
+        "uuid.UUID", "zoneinfo.ZoneInfo",
+    }
+)  # fmt: skip
+_PLAIN = frozenset({list, dict, set, bytearray})
+_BASE_HANDLERS: dict[type, Handler | None] = {}
+
+
+class Session:
+    """What all picklers of one delta share; ``definitions`` says which names hold definitions."""
+
+    __slots__ = ("builtins", "definitions", "handlers", "kinds", "module", "name", "namespace")
+
+    def __init__(self, namespace: dict[str, object], name: str, definitions: Definitions) -> None:
+        self.namespace, self.name, self.definitions = namespace, name, definitions
+        self.module: object = sys.modules.get(name)
+        if getattr(self.module, "__dict__", None) is not namespace:
+            self.module = reducers.NO_MODULE
+        self.builtins: object = vars(sys.modules["builtins"])
+        # By type, for one delta only, so that no class of the user is kept alive by us
+        self.handlers: dict[type, Handler | None] = dict(_BASE_HANDLERS)
+        self.kinds: dict[type, int] = {}
+
+    @property
+    def seeds(self) -> tuple[object, ...]:
+        return self.namespace, self.module, self.builtins, reducers.BUILDER
+
+
+class Pickled:
+    """A blob made, and what was learned on the way.
+
+    ``reach`` holds the ids of the objects whose identity matters; ``refs`` the names it refers to,
+    ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only.
+    """
+
+    __slots__ = ("data", "links", "names", "plain", "reach", "refs")
+
+    def __init__(self, names: tuple[str, ...], data: bytes) -> None:
+        self.names, self.data = names, data
+        self.reach: frozenset[int] = frozenset()
+        self.refs: frozenset[str] = frozenset()
+        self.links: frozenset[str] = frozenset()
+        self.plain = False
+
+
+class BlobPickler(pickle.Pickler):
+    """Pickles for one blob. ``roots`` maps the ids of the definitions that it holds to their names."""
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        session: Session,
+        roots: Mapping[int, str],
+        shared_buffers: frozenset[int] = frozenset(),
+    ) -> None:
+        super().__init__(file, 5)
+        self.session, self.roots, self.shared_buffers = session, roots, shared_buffers
+        self.memo = {id(seed): (n, seed) for n, seed in enumerate(session.seeds)}  # type: ignore[assignment] # a dict is accepted
+        self.by_value: set[int] = set()
+        self.refs: set[str] = set()
+        self.links: set[str] = set()
+        self.buffers: dict[int, set[int]] = {}  # owner of memory to the arrays that use it
+        self.keep: list[object] = []  # what handlers made and ids of which were taken
+        self.hollow: set[int] = set()  # cells whose contents their function brings
+        self.bare = False  # classes without attributes; they are then listed in ``unfinished``
+        self.unfinished: list[type[Any]] = []
+        self.names: frozenset[str] = frozenset()
+        self.trial_depth = 0
+        self.lone = False  # what it writes shares nothing with any name
+        self.last: object = None
+        self._keys: dict[int, int] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        self.last = obj
+        handlers = self.session.handlers
+        try:
+            handler = handlers[kind]
+        except KeyError:
+            handler = handlers[kind] = reducers.find_handler(kind, self.session.name)
+        return NotImplemented if handler is None else handler(self, obj)
+
+    def key(self, obj: object) -> int:
+        """A number for an object that this blob makes, so that it is made once."""
+        return self._keys.setdefault(id(obj), len(self._keys))
+
+    def refer(self, name: str) -> Any:
+        """The reduction of what another blob holds under ``name``."""
+        self.refs.add(name)
+        return reducers.by_name(name)
+
+
+def pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | Failure:
+    """One blob of all ``values``, or why there is none. Runs user code; raises nothing."""
+    shared: frozenset[int] = frozenset()
+    definitions = session.definitions
+    roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}
+    while True:
+        file = io.BytesIO()
+        pickler = BlobPickler(file, session, roots, shared)
+        try:
+            _write(pickler, file, values)
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything; it is told
+            failure = explain_failure(error, pickler.last)
+            del error, pickler
+            return failure
+        again = frozenset(o for o, arrays in pickler.buffers.items() if len(arrays) > 1) - shared
+        if not again:
+            break
+        shared |= again  # once more, with these arrays as views of one memory
+    made = Pickled(tuple(values), file.getvalue())
+    made.refs, made.links = frozenset(pickler.refs), frozenset(pickler.links)
+    made.reach, made.plain = _find_reach(pickler)
+    return made
+
+
+def pickle_atoms(values: Mapping[str, object]) -> bytes:
+    """A blob of values without identity (numbers, short strings): nothing can go wrong."""
+    return MAGIC + VALUES + PROLOGUE + pickle.dumps(dict(values), 5)
+
+
+def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object]) -> None:
+    kind = VALUES
+    if pickler.roots:
+        kind = DEFINITIONS
+    elif all(isinstance(value, ModuleType) for value in values.values()):
+        kind = MODULES
+    file.write(MAGIC + kind + PROLOGUE)
+    pickler.names = frozenset(values)
+    root: object = dict(values)
+    if kind == DEFINITIONS:
+        pickler.bare = True
+        bare = tuple(v for v in values.values() if isinstance(v, type) and id(v) in pickler.roots)
+        pickler.dump(bare)
+        pickler.bare = False
+        order = sorted(pickler.unfinished, key=lambda cls: len(cls.__mro__))  # bases first
+        calls = [finish_call(pickler, cls) for cls in order]
+        pickler.keep += (bare, calls, root)
+        root = (calls, root)
+    pickler.keep.append(root)
+    pickler.dump(root)
+
+
+def _find_reach(pickler: BlobPickler) -> tuple[frozenset[int], bool]:
+    """The ids in the memo of objects that live on, and whether all are plain containers."""
+    memo = pickler.memo.copy()
+    kinds, by_value = pickler.session.kinds, pickler.by_value
+    reach: set[int] = set()
+    for owner in pickler.buffers:
+        reach.add(owner)
+    plain = not reach and not by_value
+    keep = pickler.keep
+    pickler.clear_memo()
+    objects: list[Any] = [None] * len(memo)
+    for n, obj in memo.values():
+        objects[n] = obj
+    memo.clear()
+    skip = {id(item) for item in keep}
+    del obj
+    # In the order of pickling: when a passing container goes, what only it held is seen to go too.
+    for n in range(SEEDS, len(objects)):
+        obj = objects[n]
+        objects[n] = None
+        kind = type(obj)
+        sort = kinds.get(kind)
+        if sort is None:
+            sort = kinds[kind] = _sort(kind)
+        if sort == _ATOM or sys.getrefcount(obj) <= _TEMPORARY or id(obj) in skip:
+            continue
+        if sort == _SHARED or id(obj) in by_value:
+            reach.add(id(obj))
+            if plain and kind not in _PLAIN:
+                plain = False
+    return frozenset(reach), plain
+
+
+def _sort(kind: type[Any]) -> int:
+    if issubclass(kind, (type, ModuleType)) or kind is FunctionType or is_other_kind(kind):
+        return _DEFINED
+    if f"{kind.__module__}.{kind.__qualname__}" in _ATOMS or issubclass(kind, Enum):
+        return _ATOM
+    if kind.__module__ == "numpy" and kind.__name__ != "ndarray":
+        import numpy as np
+
+        if issubclass(kind, (np.generic, np.dtype)):
+            return _ATOM
+    if kind.__module__ == "numpy.dtypes":
+        return _ATOM
+    return _SHARED
+
+
+def _count_temporary() -> int:
+    objects = [[] for _ in range(1)]  # type: ignore[var-annotated] # one object that nobody else holds
+    for n in range(1):
+        obj = objects[n]
+        objects[n] = None  # type: ignore[call-overload] # as in _find_reach
+        return sys.getrefcount(obj)
+    raise AssertionError
+
+
+_TEMPORARY = _count_temporary()

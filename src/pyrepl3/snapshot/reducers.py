@@ -1,0 +1,388 @@
+"""An object of an odd type in, what pickle is to write for it out.
+
+One handler a kind, found by type and looked up once. A handler takes the pickler and the object and
+returns a reduction (see ``object.__reduce__``), or NotImplemented: pickle's own way is right.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import sys
+import types
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot.definitions import CELLS, is_importable, is_importable_module, is_other_kind
+from pyrepl3.snapshot.reasons import UnstorableError, find_words
+
+if TYPE_CHECKING:
+    from pyrepl3.snapshot.pickler import BlobPickler
+
+type Handler = Callable[[BlobPickler, Any], Any]
+
+
+class _Seed:
+    """A place in every blob's memo for an object that the loader puts there."""
+
+
+BUILDER, NO_MODULE = _Seed(), _Seed()
+HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a type made at run time
+_plain: Any = object
+_REDUCE, _REDUCE_EX, _GETSTATE = _plain.__reduce__, _plain.__reduce_ex__, _plain.__getstate__
+
+
+def by_name(name: str) -> Any:
+    return rebuild.by_name, (BUILDER, name)
+
+
+def find_handler(kind: type[Any], session: str) -> Handler | None:
+    """How objects of type ``kind`` are stored in a session of this module name; None: pickle's way."""
+    from pyrepl3.snapshot import classes, exceptions, functions
+
+    if issubclass(kind, type):
+        return classes.reduce_class
+    exact = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
+    if exact is not None:
+        return exact
+    if kind is types.FunctionType:
+        return functions.reduce_function
+    if kind is types.CellType:
+        return functions.reduce_cell
+    if kind is types.CodeType:
+        return functions.reduce_code
+    if is_other_kind(kind):
+        return reduce_definition
+    if issubclass(kind, types.ModuleType):
+        return reduce_module
+    if issubclass(kind, property):
+        return reduce_property
+    if issubclass(kind, (classmethod, staticmethod)):
+        return reduce_wrapped
+    if issubclass(kind, BaseException):
+        return exceptions.reduce_exception
+    enum = sys.modules.get("enum")
+    if enum is not None and issubclass(kind, enum.Enum):
+        return classes.reduce_member
+    if find_words(kind) is not None:
+        return refuse
+    if kind.__module__ == "itertools":
+        return reduce_quietly
+    return _find_instance_handler(kind, session)
+
+
+def _find_instance_handler(kind: type[Any], session: str) -> Handler | None:
+    looked_up: Any = kind  # mypy takes kind.__reduce__ for a bound method
+    if looked_up.__reduce__ is not _REDUCE or looked_up.__reduce_ex__ is not _REDUCE_EX:
+        made_here = kind.__flags__ & HEAP and not is_importable(kind, session)
+        return reduce_own_way if made_here else None
+    module = sys.modules.get(kind.__module__)
+    if module is None or kind.__module__ == session or looked_up.__getstate__ is not _GETSTATE:
+        return None
+    singles = {id(value) for value in list(vars(module).values()) if type(value) is kind}
+    return reduce_single if singles else None
+
+
+# --- objects that are what they are -----------------------------------------------------------
+
+
+def refuse(pickler: BlobPickler, value: Any) -> Any:
+    del pickler
+    raise UnstorableError(find_words(type(value)) or "a value", value)
+
+
+def reduce_stream(pickler: BlobPickler, value: Any) -> Any:
+    for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
+        if getattr(sys, name, None) is value:
+            return getattr, (sys, name)
+    return refuse(pickler, value)
+
+
+def reduce_own_way(pickler: BlobPickler, value: Any) -> Any:
+    """An object whose class, made in a cell, says how it is reduced."""
+    import copyreg
+
+    known = copyreg.dispatch_table.get(type(value))
+    reduced = known(value) if known is not None else value.__reduce_ex__(5)
+    if isinstance(reduced, str):  # "I am the global of this name"
+        if pickler.session.namespace.get(reduced) is value:
+            if reduced in pickler.names:  # this is the blob that holds it
+                return object.__reduce_ex__(value, 5)
+            return pickler.refer(reduced)
+        raise UnstorableError(f"an object that calls itself {reduced!r}, and is not", value)
+    return reduced
+
+
+def reduce_single(pickler: BlobPickler, value: Any) -> Any:
+    """A marker like ``dataclasses.MISSING``: without state, told by its identity."""
+    del pickler
+    if value.__getstate__() is not None:
+        return NotImplemented
+    module = sys.modules[type(value).__module__]
+    for name, found in list(vars(module).items()):
+        if found is value:
+            return getattr, (module, name)
+    return NotImplemented
+
+
+def reduce_quietly(pickler: BlobPickler, value: Any) -> Any:
+    """Iterators of itertools: pickling them is deprecated since 3.12 and gone in 3.14."""
+    import warnings
+
+    del pickler
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return value.__reduce__()
+
+
+# --- modules and names ------------------------------------------------------------------------
+
+
+def reduce_module(pickler: BlobPickler, module: Any) -> Any:
+    name = module.__name__
+    if name.startswith(CELLS):
+        raise UnstorableError("the module of another session", module)
+    if is_importable_module(module):
+        inside = f"{name}."
+        found = tuple(sorted(k for k in list(sys.modules) if k.startswith(inside)))
+        return rebuild.import_module, (name, found)
+    pickler.by_value.add(id(module))
+    fields = {k: v for k, v in vars(module).items() if k != "__builtins__"}
+    return rebuild.make_module, (name,), fields, None, None, rebuild.set_module
+
+
+def reduce_definition(pickler: BlobPickler, value: Any) -> Any:
+    """ContextVars, type variables, type aliases, NewTypes."""
+    session = pickler.session
+    name = session.definitions.name_of(value)
+    if name is not None and id(value) not in pickler.roots:
+        return pickler.refer(name)
+    kind = type(value).__name__
+    if kind == "ContextVar":
+        found = _find_variable(value) if name is None else None
+        if found is not None:
+            return getattr, found
+        if pickler.lone:
+            raise UnstorableError("a context variable without a name", value)
+        pickler.by_value.add(id(value))
+        try:
+            default = (contextvars.Context().run(value.get),)
+        except LookupError:
+            default = ()
+        args = (BUILDER, pickler.key(value), name, value.name, default)
+        return rebuild.make_variable, args
+    if is_importable(value, session.name):
+        return NotImplemented
+    pickler.by_value.add(id(value))
+    key, title = pickler.key(value), value.__name__
+    if kind == "TypeAliasType":
+        alias = (BUILDER, key, name, title, value.__value__, value.__type_params__)
+        return rebuild.make_alias, alias
+    module = True if value.__module__ == session.name else value.__module__
+    given, options = _type_arguments(kind, value)
+    return (
+        rebuild.make_typevar,
+        (BUILDER, key, name, type(value), title, given, options, module),
+    )
+
+
+def _type_arguments(kind: str, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if kind == "NewType":
+        return (value.__supertype__,), {}
+    options: dict[str, Any] = {}
+    given: tuple[Any, ...] = ()
+    if kind != "TypeVarTuple":
+        options = {
+            "covariant": value.__covariant__,
+            "contravariant": value.__contravariant__,
+            "infer_variance": value.__infer_variance__,
+        }
+        if value.__bound__ is not None:
+            options["bound"] = value.__bound__
+        if kind == "TypeVar":
+            given = value.__constraints__
+    if getattr(value, "has_default", bool)():
+        options["default"] = value.__default__
+    return given, options
+
+
+def _find_variable(value: Any) -> tuple[types.ModuleType, str] | None:
+    """The importable module that holds a ContextVar, and its name there: the var does not know."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, types.ModuleType) and is_importable_module(module):
+            for name, found in list(vars(module).items()):
+                if found is value and not module.__name__.startswith((CELLS, "__main__")):
+                    return module, name
+    return None
+
+
+# --- small built-in types ---------------------------------------------------------------------
+
+
+def reduce_method(pickler: BlobPickler, method: Any) -> Any:
+    owner, function = method.__self__, method.__func__
+    name = getattr(function, "__name__", None)
+    if type(name) is str and _class_holds(type(owner), name, function):
+        return rebuild.bind_method, (owner, name)
+    if isinstance(owner, type) and type(name) is str:
+        for base in owner.__mro__:
+            held = vars(base).get(name)
+            if held is not None:
+                if isinstance(held, classmethod) and held.__func__ is function:
+                    return getattr, (owner, name)
+                break
+    return types.MethodType, (function, owner)
+
+
+def _class_holds(kind: type[Any], name: str, function: object) -> bool:
+    for base in kind.__mro__:
+        if name in vars(base):
+            return vars(base)[name] is function
+    return False
+
+
+def reduce_property(pickler: BlobPickler, value: Any) -> Any:
+    args = (value.fget, value.fset, value.fdel, value.__doc__)
+    fields = getattr(value, "__dict__", None)
+    if fields:
+        return type(value), args, dict(fields), None, None, rebuild.set_fields
+    return type(value), args
+
+
+def reduce_wrapped(pickler: BlobPickler, value: Any) -> Any:
+    return type(value), (value.__func__,)
+
+
+def reduce_mapping_proxy(pickler: BlobPickler, value: Any) -> Any:
+    inside = gc.get_referents(value)[0]
+    return types.MappingProxyType, (inside,)
+
+
+def reduce_view(pickler: BlobPickler, value: Any) -> Any:
+    kind = type(value).__name__.rpartition("_")[2]
+    owner = gc.get_referents(value)[0]
+    if type(owner) is types.MappingProxyType:
+        owner = gc.get_referents(owner)[0]
+    return rebuild.make_view, (owner, kind)
+
+
+def reduce_descriptor(pickler: BlobPickler, value: Any) -> Any:
+    return getattr, (value.__objclass__, value.__name__)
+
+
+def reduce_memoryview(pickler: BlobPickler, value: Any) -> Any:
+    owner = value.obj
+    if type(owner) in (bytes, bytearray) and value.contiguous and value.format == "B":
+        whole = len(owner)
+        if value.ndim == 1 and value.nbytes == whole:
+            return memoryview, (owner,)
+    raise UnstorableError("a view of a part of another object's memory", value)
+
+
+def reduce_weakref(pickler: BlobPickler, value: Any) -> Any:
+    target = value()
+    if target is None:
+        return rebuild.dead_reference, ()
+    callback = value.__callback__
+    return type(value), (target,) if callback is None else (target, callback)
+
+
+def reduce_weakset(pickler: BlobPickler, value: Any) -> Any:
+    items = list(value)
+    pickler.keep.append(items)
+    return weakref.WeakSet, (items,)
+
+
+def reduce_weakdict(pickler: BlobPickler, value: Any) -> Any:
+    return type(value), (), None, None, iter(list(value.items()))
+
+
+def reduce_lru_cache(pickler: BlobPickler, value: Any) -> Any:
+    if is_importable(value, pickler.session.name):
+        return NotImplemented
+    settings = value.cache_parameters()
+    fields = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
+    # What it remembers is not stored: it can be computed again.
+    args = (value.__wrapped__, settings["maxsize"], settings["typed"])
+    return rebuild.make_lru_cache, args, fields, None, None, rebuild.set_fields
+
+
+def reduce_array(pickler: BlobPickler, array: Any) -> Any:
+    """numpy arrays. Those that share memory within a blob become views of one owner."""
+    owner, base = _find_buffer(array)
+    pickler.buffers.setdefault(id(owner), set()).add(id(array))
+    pickler.keep += (owner, array)
+    if id(owner) in pickler.shared_buffers and array is not owner:
+        address = array.__array_interface__["data"][0]
+        offset = address - base.__array_interface__["data"][0]
+        if _fits(array, base, offset):
+            view = (owner, array.dtype, array.shape, array.strides, offset)
+            writeable = array.flags.writeable
+            return (
+                rebuild.make_array_view,
+                view,
+                (writeable,),
+                None,
+                None,
+                rebuild.set_array_view,
+            )
+    # Not __reduce_ex__(5): an array restored from a buffer does not own its memory.
+    reduced = array.__reduce__()
+    if not array.flags.writeable:
+        return (*reduced[:3], None, None, rebuild.set_frozen_array)
+    return reduced
+
+
+def _find_buffer(array: Any) -> tuple[Any, Any]:
+    """Whose memory an array uses, and an array at the start of that memory."""
+    import array as arrays
+
+    import numpy as np
+
+    base = array
+    while type(base.base) is np.ndarray:
+        base = base.base
+    root = base.base
+    if type(root) is memoryview:
+        root = root.obj
+    if type(root) in (bytearray, arrays.array):
+        return root, np.frombuffer(root, np.uint8)
+    return base, base
+
+
+def _fits(array: Any, base: Any, offset: int) -> bool:
+    if not (base.flags.c_contiguous or base.flags.f_contiguous) or 0 in array.shape:
+        return False
+    if array.dtype.hasobject and array.dtype != base.dtype:
+        return False
+    low = high = offset
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        low += min(0, (length - 1) * stride)
+        high += max(0, (length - 1) * stride)
+    return low >= 0 and high + array.dtype.itemsize <= int(base.nbytes)
+
+
+_EXACT: dict[str, Handler] = {
+    "_io.TextIOWrapper": reduce_stream,
+    "builtins.dict_items": reduce_view,
+    "builtins.dict_keys": reduce_view,
+    "builtins.dict_values": reduce_view,
+    "builtins.getset_descriptor": reduce_descriptor,
+    "builtins.mappingproxy": reduce_mapping_proxy,
+    "builtins.member_descriptor": reduce_descriptor,
+    "builtins.memoryview": reduce_memoryview,
+    "builtins.method": reduce_method,
+    "builtins.odict_items": reduce_view,
+    "builtins.odict_keys": reduce_view,
+    "builtins.odict_values": reduce_view,
+    "builtins.weakref": reduce_weakref,
+    "weakref.ReferenceType": reduce_weakref,
+    "functools._lru_cache_wrapper": reduce_lru_cache,
+    "numpy.ndarray": reduce_array,
+    "weakref.WeakKeyDictionary": reduce_weakdict,
+    "weakref.WeakSet": reduce_weakset,
+    "_weakrefset.WeakSet": reduce_weakset,
+    "weakref.WeakValueDictionary": reduce_weakdict,
+}

@@ -1,0 +1,115 @@
+"""What is known of the names that the store holds: identity, groups, definitions. No behaviour of its own
+beyond keeping these tables in step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection
+from typing import Any
+
+from pyrepl3.snapshot.definitions import Definitions
+
+_SMALL = 1024  # characters or bytes
+_HOLD_BELOW = 64 * 1024  # bytes: values whose last version may stay alive for our sake
+_NUMBERS = frozenset({int, float, bool, type(None), complex, type(...)})
+
+
+class Group:
+    """Names that are stored together, and what was learned when they were.
+
+    ``reach`` is None after a restore, until the group is written again. ``lost`` is the reason if
+    the group (then of one name) is not in the store.
+    """
+
+    __slots__ = ("digest", "links", "lost", "names", "reach", "refs")
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        self.reach: frozenset[int] | None = None
+        self.refs: frozenset[str] = frozenset()
+        self.links: frozenset[str] = frozenset()
+        self.digest: tuple[int, int] | None = None
+        self.lost: str | None = None
+
+
+class Hold(weakref.ref[Any]):
+    """Tells when the object of a name is gone, so that its id may become another object's."""
+
+    __slots__ = ("name",)
+
+    name: str
+
+
+class State:
+    """What the store holds, as of the last mark."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}  # of the object that each name is bound to
+        self.holds: dict[str, object] = {}  # what keeps those ids from becoming another object's
+        self.died: set[str] = set()  # names whose object is gone: the id says nothing
+        self.groups: dict[str, Group] = {}  # of names that are no small atoms
+        self.owners: dict[int, Group] = {}  # object to the group that reaches it
+        self.definitions = Definitions()
+
+    def add(self, group: Group) -> None:
+        for name in group.names:
+            self.groups[name] = group
+        if group.reach:
+            self.owners.update(dict.fromkeys(group.reach, group))
+
+    def drop(self, group: Group) -> None:
+        """Forget a group: all its names are in others now."""
+        for name in group.names:
+            if self.groups.get(name) is group:
+                del self.groups[name]
+        owners = self.owners
+        for key in group.reach or ():
+            if owners.get(key) is group:
+                del owners[key]
+
+    def leave(self, name: str) -> None:
+        """``name`` is bound to something else: it has left its group, whose blob stays."""
+        group = self.groups.pop(name, None)
+        if group is not None:
+            group.names -= {name}
+            if not group.names:
+                self.drop(group)
+
+    def hold(self, name: str, keeper: object) -> None:
+        """Remember the object of ``name`` in such a way that its id stays its own, or it is told."""
+        self.died.discard(name)
+        if type(keeper) is weakref.ref:
+            target = keeper()
+            if target is None:
+                self.died.add(name)
+                return
+            keeper = Hold(target, self._on_death)
+            keeper.name = name
+        self.holds[name] = keeper
+
+    def _on_death(self, hold: Hold) -> None:
+        # Any thread, at any time: one atomic operation each.
+        if self.holds.get(hold.name) is hold:
+            self.died.add(hold.name)
+
+
+def is_small_atom(value: object) -> bool:
+    """Numbers, None, short strings: nothing to share, nothing that can fail."""
+    kind = type(value)
+    if kind in _NUMBERS:
+        return True
+    return (kind is str or kind is bytes) and len(value) <= _SMALL  # type: ignore[arg-type]
+
+
+def keeper_of(value: object, size: int, *, plain: bool) -> object:
+    """What to keep of ``value`` so that its id is not mistaken: itself, a weak reference, or nothing.
+
+    Itself only where nobody can notice: it is small and holds builtins alone. Nothing means that
+    a new object of the same id is seen only if its name was touched.
+    """
+    if is_small_atom(value) or (plain and size <= _HOLD_BELOW):
+        return value
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return None

@@ -1,0 +1,324 @@
+"""A namespace, the state of the store and the touched names in; blobs and the next state out.
+
+One ``Work`` is one delta. It changes nothing outside itself until ``commit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable
+
+from pyrepl3.records import Blob
+from pyrepl3.snapshot.definitions import Definitions, is_definition
+from pyrepl3.snapshot.pickler import Pickled, Session, pickle_atoms, pickle_names
+from pyrepl3.snapshot.reaches import ESCAPES, reaches
+from pyrepl3.snapshot.reasons import Failure, describe, find_path
+from pyrepl3.snapshot.reprs import short_repr
+from pyrepl3.snapshot.state import Group, State, is_small_atom, keeper_of
+
+_SPLIT_BELOW = 256 * 1024  # bytes times names: below it is looked whether a group still is one
+
+
+class Work:
+    """What one delta finds out. ``run`` first; then the results; ``commit`` at the mark."""
+
+    def __init__(
+        self, namespace: dict[str, object], module: str, skip: Container[str], state: State
+    ) -> None:
+        self.state, self._skip = state, skip
+        self.values = dict(namespace)  # one look at it: other threads may bind names meanwhile
+        self.ids = dict(zip(self.values, map(id, self.values.values()), strict=True))
+        self.definitions = state.definitions
+        self.session = Session(namespace, module, self.definitions)
+        self.changed: list[str] = []
+        self.deleted: list[str] = []
+        self.redefined: set[str] = set()
+        self.atoms: dict[str, object] = {}
+        self.done: dict[str, Pickled] = {}  # by each of its names
+        self.lost: dict[str, Group] = {}
+        self.reprs: dict[str, str] = {}
+        self._retaken: set[Group] = set()  # groups of the state that are written anew
+        self._touched: set[str] | None = set()
+
+    def run(self, touched: Collection[str] | None) -> None:
+        """Find what changed and make its blobs."""
+        self._scan()
+        if not self.changed and not self.redefined and touched is not None:
+            if (
+                not touched
+                or self.state.groups.keys().isdisjoint(touched)
+                and not self.state.groups
+            ):
+                return
+        units = [[name] for name in self.changed if name not in self.atoms]
+        units += self._touch(touched)
+        units += self._retake(g for g in self._groups() if not g.refs.isdisjoint(self.redefined))
+        while units:
+            fresh = self._pickle(units)
+            units = self._follow(fresh)
+            if not units:
+                units = self._settle()
+
+    # --- 1: new, rebound and deleted names ----------------------------------------------------
+
+    def _scan(self) -> None:
+        state, ids = self.state, self.ids
+        old = state.ids
+        if ids != old:
+            get = old.get
+            self.changed = [n for n, key in ids.items() if get(n) != key and self._is_user(n)]
+            self.deleted = [n for n in old.keys() - ids.keys() if self._is_user(n)]
+        for name in list(state.died):
+            if name in ids and name not in self.changed and self._is_user(name):
+                self.changed.append(name)
+        for name in self.changed:
+            if is_small_atom(self.values[name]):
+                self.atoms[name] = self.values[name]
+        self._redefine()
+
+    def _is_user(self, name: object) -> bool:
+        return type(name) is str and name not in self._skip and name.isprintable()
+
+    def _redefine(self) -> None:
+        old, module = self.state.ids, self.session.name
+        own: Definitions | None = None
+        # Removals first: an id that is free may be a new definition's already.
+        for name in (*self.changed, *self.deleted):
+            if name in old and self.definitions.has(old[name]):
+                own = own or self.definitions.copy()
+                if own.remove(name, old[name]):
+                    self.redefined.add(name)
+        for name in self.changed:
+            if name not in self.atoms and is_definition(self.values[name], module):
+                own = own or self.definitions.copy()
+                own.add(name, self.values[name])
+        if own is not None:
+            self.definitions = self.session.definitions = own
+
+    # --- 2: what may have changed -------------------------------------------------------------
+
+    def close_over(self, names: Iterable[str]) -> set[str]:
+        """``names``, and all names in the code that a use of them may run."""
+        found: set[str] = set()
+        pending = set(names)
+        unknown = set(self.changed)
+        groups = self.state.groups
+        while pending:
+            name = pending.pop()
+            if name in found:
+                continue
+            found.add(name)
+            group = groups.get(name)
+            if group is not None:
+                pending |= group.refs | group.links
+            if name in unknown or (group is not None and group.lost is not None):
+                pending |= reaches([name], self.values)
+        return found
+
+    def _touch(self, touched: Collection[str] | None) -> list[list[str]]:
+        """The groups that ``touched`` names reach (None: all), as units to write."""
+        if touched is not None and self._touched is not None:
+            closed = self.close_over(touched)
+            if closed.isdisjoint(ESCAPES):
+                self._touched |= closed
+                groups = self.state.groups
+                return self._retake(groups[name] for name in closed & groups.keys())
+        self._touched = None
+        return self._retake(self._groups())
+
+    def _groups(self) -> list[Group]:
+        return list(dict.fromkeys(self.state.groups.values()))
+
+    def _retake(self, groups: Iterable[Group]) -> list[list[str]]:
+        units = []
+        for group in groups:
+            if group in self._retaken:
+                continue
+            self._retaken.add(group)
+            names = [n for n in group.names if self.ids.get(n) == self.state.ids.get(n, 0)]
+            names = [n for n in names if n not in self.changed]
+            if names:
+                units.append(sorted(names))
+        return units
+
+    # --- 3: pickling --------------------------------------------------------------------------
+
+    def _pickle(self, units: list[list[str]]) -> list[Pickled]:
+        fresh = []
+        for names in units:
+            for pickled in self._pickle_unit(names):
+                for name in pickled.names:
+                    self.done[name] = pickled
+                    self.lost.pop(name, None)
+                fresh.append(pickled)
+        return fresh
+
+    def _pickle_unit(self, names: list[str]) -> list[Pickled]:
+        made = pickle_names(self.session, {name: self.values[name] for name in names})
+        if isinstance(made, Failure):
+            if len(names) > 1:  # alone, each name shows whether it is the bad one
+                return [p for name in names for p in self._pickle_unit([name])]
+            (name,) = names
+            path = find_path(name, self.values[name], made.value)
+            self._lose(name, describe(made, path), frozenset())
+            return []
+        if len(names) > 1 and len(made.data) * len(names) <= _SPLIT_BELOW:
+            return self._split(made)
+        return [made]
+
+    def _split(self, whole: Pickled) -> list[Pickled]:
+        """``whole``, or its parts if they share nothing any more."""
+        alone = [pickle_names(self.session, {n: self.values[n]}) for n in whole.names]
+        seen: set[int] = set()
+        for part in alone:
+            if isinstance(part, Failure) or not seen.isdisjoint(part.reach):
+                return [whole]
+            seen |= part.reach
+        return [part for part in alone if isinstance(part, Pickled)]
+
+    def _lose(self, name: str, reason: str, refs: frozenset[str]) -> None:
+        group = Group([name])
+        group.lost, group.refs = reason, refs
+        self.lost[name] = group
+        self.done.pop(name, None)
+
+    def _follow(self, fresh: list[Pickled]) -> list[list[str]]:
+        """Units that the code in what was just written may have changed as well."""
+        if self._touched is None:
+            return []
+        names = {name for pickled in fresh for name in pickled.refs | pickled.links}
+        return self._touch(names - self._touched)
+
+    # --- 4: sharing, and references to what is lost ---------------------------------------------
+
+    def _settle(self) -> list[list[str]]:
+        """Units to write again, until no two blobs share an object and none refers to a lost name."""
+        return self._merge() or self._lose_dependents()
+
+    def _merge(self) -> list[list[str]]:
+        owners = self.state.owners
+        home: dict[int, frozenset[str]] = {}  # object to the names that reach it
+        joined: dict[str, set[str]] = {}  # name to the set of names it belongs with
+        for pickled in dict.fromkeys(self.done.values()):
+            names = set(pickled.names)
+            for group in {owners[key] for key in pickled.reach & owners.keys()} - self._retaken:
+                for unit in self._retake([group]):
+                    names.update(unit)
+            for other in {home[key] for key in pickled.reach & home.keys()}:
+                names |= other
+            if names != set(pickled.names):
+                for name in list(names):
+                    names |= joined.get(name, set())
+                for name in names:
+                    joined[name] = names
+            home.update(dict.fromkeys(pickled.reach, frozenset(pickled.names)))
+        units = {id(names): names for names in joined.values()}
+        again = [sorted(names) for names in units.values() if not self._is_one(names)]
+        return again
+
+    def _is_one(self, names: set[str]) -> bool:
+        made = {id(self.done[name]) for name in names if name in self.done}
+        return len(made) == 1 and all(name in self.done for name in names)
+
+    def _lose_dependents(self) -> list[list[str]]:
+        state = self.state
+        lost = {n for n, g in state.groups.items() if g.lost is not None and n not in self.done}
+        lost |= self.lost.keys()
+        new = self.lost.keys() - {n for n, g in state.groups.items() if g.lost is not None}
+        # Blobs in the store that refer to what is lost now, and lost names that refer to what is not.
+        back = {n for n, g in state.groups.items() if g.lost is not None} & self.done.keys()
+        units = self._retake(g for g in self._groups() if not g.refs.isdisjoint(new | back))
+        if units:
+            return units
+        for pickled in dict.fromkeys(self.done.values()):
+            bad = pickled.refs & lost
+            if not bad:
+                continue
+            if len(pickled.names) > 1:
+                self._break_up(pickled, lost)
+            else:
+                (name,) = pickled.names
+                self._depend(name, pickled, bad)
+            return self._settle()
+        return []
+
+    def _break_up(self, pickled: Pickled, lost: set[str]) -> None:
+        for name in pickled.names:
+            alone = pickle_names(self.session, {name: self.values[name]})
+            if isinstance(alone, Failure):
+                self._lose(name, describe(alone, None), frozenset())
+            elif alone.refs & lost:
+                self._depend(name, alone, alone.refs & lost)
+            else:
+                self.done[name] = alone
+
+    def _depend(self, name: str, pickled: Pickled, bad: frozenset[str] | set[str]) -> None:
+        other = min(bad)
+        group = self.lost.get(other) or self.state.groups[other]
+        self._lose(
+            name, f"it refers to {other!r}, which cannot be stored: {group.lost}", pickled.refs
+        )
+
+    # --- the results --------------------------------------------------------------------------
+
+    def blobs(self) -> tuple[Blob, ...]:
+        """What must be written: blobs that are not in the store yet. Fills ``reprs``."""
+        made: list[Blob] = []
+        if self.atoms:
+            made.append(Blob(names=tuple(self.atoms), data=pickle_atoms(self.atoms)))
+            for name, value in self.atoms.items():
+                self.reprs[name] = short_repr(value, 0)
+        for pickled in dict.fromkeys(self.done.values()):
+            old = self.state.groups.get(pickled.names[0])
+            digest = len(pickled.data), hash(pickled.data)
+            if old is None or old.digest != digest or old.names != set(pickled.names):
+                made.append(Blob(names=pickled.names, data=pickled.data))
+                for name in pickled.names:
+                    self.reprs[name] = short_repr(self.values[name], len(pickled.data))
+        return tuple(made)
+
+    def new_losses(self) -> dict[str, str]:
+        """What the store does not know yet to be lost, with the reasons."""
+        found = {}
+        for name, group in self.lost.items():
+            old = self.state.groups.get(name)
+            if old is None or old.lost != group.lost:
+                found[name] = group.lost or ""
+        return found
+
+    def find_name(self, value: object) -> str | None:
+        """The name under which the store will hold ``value``, if it does."""
+        if not hasattr(self, "_names"):
+            self._names = {
+                key: name
+                for name, key in self.ids.items()
+                if self._is_user(name) and not is_small_atom(self.values[name])
+            }
+        name = self._names.get(id(value))
+        if name is None or name in self.lost:
+            return None
+        group = self.state.groups.get(name)
+        if name not in self.done and (group is None or group.lost is not None):
+            return None
+        return name
+
+    def commit(self) -> None:
+        """The blobs are safe: make what was found the state."""
+        state = self.state
+        for name in (*self.changed, *self.deleted):
+            state.leave(name)
+            state.holds.pop(name, None)
+            state.died.discard(name)
+        for group in self._retaken:
+            state.drop(group)
+        for pickled in dict.fromkeys(self.done.values()):
+            group = Group(pickled.names)
+            group.reach, group.refs, group.links = pickled.reach, pickled.refs, pickled.links
+            group.digest = len(pickled.data), hash(pickled.data)
+            state.add(group)
+        for group in self.lost.values():
+            state.add(group)
+        state.ids, state.definitions = self.ids, self.definitions
+        for name in self.changed:
+            pickled = self.done.get(name)
+            size, plain = (len(pickled.data), pickled.plain) if pickled else (0, False)
+            state.hold(name, keeper_of(self.values[name], size, plain=plain))
