@@ -1,0 +1,60 @@
+"""``python -m benchmarks``: everything, as tables of ratios; ``--help`` says what else."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from benchmarks import answering, cells, growth, startup
+from benchmarks.measure import clock
+from benchmarks.report import Report, machine
+from benchmarks.test_performance import test_execution_performance
+
+PARTS = ("cells", "startup", "answering", "growth", "spec")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument("--quick", action="store_true", help="under 40 s, and less to rely on")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there too")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    begun = clock()
+    report = Report(machine())
+    print(*(f"{name}: {value}" for name, value in report.machine.items()), "", sep="\n")
+    for part in options.parts or PARTS:
+        run_part(part, report, quick=options.quick)
+    report.close(clock() - begun)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.as_dict(), indent=1), encoding="utf-8")
+    return 0
+
+
+def run_part(part: str, report: Report, *, quick: bool) -> None:
+    if part == "cells":
+        asyncio.run(cells.run(report, rounds=9 if quick else 41))
+    elif part == "startup":
+        startup.run(report, rounds=5 if quick else 21)
+    elif part == "answering":
+        asyncio.run(answering.run(report, seconds=0.5 if quick else 2.0))
+    elif part == "growth":
+        kinds = ["plain"] if quick else list(growth.KINDS)
+        growth.run(
+            report, cells=2_500 if quick else 10_000, kept=0 if quick else 2_000, kinds=kinds
+        )
+    else:
+        try:
+            asyncio.run(test_execution_performance())
+        except AssertionError as error:
+            report.note(f"test_execution_performance fails: {error!r}")
+        else:
+            report.note("test_execution_performance passes.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+"""What stays responsive while a cell blocks, and how long an interrupt takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.measure import Cost, clock, lag_during
+from benchmarks.report import Report, Table, markdown, number
+from pyrepl3 import AsyncExecutor, Session, open_session
+
+SLEEP = "import time; time.sleep({seconds})"
+QUERY = """\
+import sqlite3
+sqlite3.connect(":memory:").execute(
+    "with recursive n(i) as (select 1 union all select i + 1 from n limit {rows}) select max(i) from n"
+).fetchone()"""
+SPIN = "while True: pass"
+
+INTERRUPTS = {
+    "await asyncio.sleep(60)": "import asyncio\nawait asyncio.sleep(60)",
+    "while True: pass": SPIN,
+    "time.sleep(60)": "import time\ntime.sleep(60)",
+    "a sync loop inside async def": (
+        "async def hog():\n    while True: pass\nawait hog()"  # holds the session's loop
+    ),
+    "a loop in a sub-task": (
+        "async def hog():\n    while True: pass\n"
+        "import asyncio\nasync with asyncio.TaskGroup() as group:\n    group.create_task(hog())"
+    ),
+    "waiting for a lock": "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()",
+    "swallows BaseException": (
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    ),
+}
+
+
+async def run(report: Report, *, seconds: float) -> None:
+    """``seconds``: how long each cell holds its thread."""
+    await lags(report, seconds=seconds)
+    await interrupts(report)
+
+
+async def lags(report: Report, *, seconds: float) -> None:
+    sleep = SLEEP.format(seconds=seconds)
+    query = QUERY.format(rows=int(seconds * 4_000_000))
+    table = Table("## How late the caller's loop is (a timer of 1 ms)", "a bare thread", unit="ms")
+    async with open_session() as session:
+        executor = AsyncExecutor()
+        idle = await lag_during(asyncio.sleep(seconds))
+        table.add("nothing runs", {"a bare thread": idle})
+        table.add(
+            "time.sleep",
+            {
+                "a bare thread": await lag_during(asyncio.to_thread(time.sleep, seconds)),
+                "Session": await lag_during(session.run(sleep)),
+                "AsyncExecutor": await lag_during(executor.execute(sleep)),
+            },
+        )
+        table.add(
+            "sqlite3 query",
+            {
+                "a bare thread": await lag_during(asyncio.to_thread(exec, query, {})),
+                "Session": await lag_during(session.run(query)),
+                "AsyncExecutor": await lag_during(executor.execute(query)),
+            },
+        )
+        table.add(
+            "while True: pass",
+            {
+                "a bare thread": await lag_during(asyncio.to_thread(_spin, seconds)),
+                "Session": await lag_during(_run_and_stop(session, seconds)),
+            },
+        )
+        await executor.aclose()
+    worst = {
+        row: {column: Cost([max(cost.samples)]) for column, cost in costs.items()}
+        for row, costs in table.rows.items()
+    }
+    grid = [["ms: worst", *worst["a bare thread"]]]
+    for row, costs in worst.items():
+        cells = [costs.get(column) for column in worst["a bare thread"]]
+        grid.append([row, *("" if c is None else number(c.median * 1e3) for c in cells)])
+    report.table(table)
+    report.note("\n".join(markdown(grid)))
+    floor = worst["a bare thread"]
+    for who in ("Session", "AsyncExecutor"):
+        for what, cost in worst[who].items():
+            over = (cost.median - floor[what].median) * 1e3
+            report.target(f"worst lag, {who}, {what}, over a bare thread", 10, "ms", over)
+
+
+def _spin(seconds: float) -> None:
+    end = clock() + seconds
+    while clock() < end:
+        pass
+
+
+async def _run_and_stop(session: Session, seconds: float) -> None:
+    running = asyncio.create_task(session.run(SPIN))
+    await asyncio.sleep(seconds)
+    session.interrupt()
+    await running
+
+
+async def interrupts(report: Report) -> None:
+    """From ``interrupt()`` to the outcome; afterwards the session must still have its state."""
+    grid = [["a cell that is stopped", "ms", "outcome"]]
+    async with open_session() as session:
+        await session.run("kept = 41")
+        for name, source in INTERRUPTS.items():
+            running = asyncio.create_task(session.run(source))
+            await asyncio.sleep(0.2)
+            begun = clock()
+            session.interrupt()
+            outcome = await running
+            spent = clock() - begun
+            alive = (await session.run("kept + 1")).value == 42
+            word = type(outcome).__name__
+            word += ", forced" * getattr(outcome, "forced", False)
+            word += ", thread abandoned" * getattr(outcome, "abandoned", False)
+            grid.append([name, number(spent * 1e3), word])
+            # 1 s of grace, as amendment 13 has it, then until the next line of Python.
+            bound = 1200 if "swallows" in name else 300
+            stopped = word.startswith("Interrupted") and alive
+            report.target(
+                f"interrupt of {name}", bound, "ms", spent * 1e3 if stopped else float("inf")
+            )
+    report.note("## Interrupting a cell of a session\n\n" + "\n".join(markdown(grid)))

@@ -1,0 +1,129 @@
+"""Ten thousand cells in one session: bytes and microseconds a cell, as it grows old.
+
+``python -m benchmarks.growth WHERE KIND CELLS`` is one run in a process of its own, JSON out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from benchmarks.measure import clock, slope
+from benchmarks.peers import run_bare
+from benchmarks.report import Report, markdown, number
+from pyrepl3 import AsyncExecutor, open_session
+
+KINDS = {
+    "plain": "value = {n} * 2 + len('cell {n}')",
+    "function": "def function(a, b={n}):\n    return a + b + {n}\nfunction(1)",
+    "class": "class Thing:\n    number = {n}\n    def get(self):\n        return self.number + {n}",
+    "await": "await asyncio.sleep(0, {n})",
+    "print": "print('cell', {n})",
+}
+FLAT_BYTES = 64  # a cell; a leaked code object has 300 and more
+FLAT_TIME = 1.25  # last tenth by first tenth
+
+SAMPLES = 50
+
+
+async def grow(where: str, kind: str, cells: int) -> dict[str, object]:
+    """Run ``cells`` cells. Resident bytes after each fiftieth part, and seconds for each cell."""
+    template = KINDS[kind]
+    times: list[float] = []
+    memory: list[tuple[int, int]] = []
+    async with AsyncExitStack() as stack:
+        execute = await _opened(where, stack)
+        await execute("import asyncio")
+        for n in range(cells):
+            source = template.format(n=n)
+            begun = clock()
+            await execute(source)
+            times.append(clock() - begun)
+            if (n + 1) % (cells // SAMPLES) == 0:
+                gc.collect()
+                memory.append((n + 1, _resident()))
+    # The first fifth fills what is bounded: the compilation cache, the sources of recent cells.
+    settled = [(float(n), float(size)) for n, size in memory if n > cells // 5]
+    tenth = cells // 10
+    return {
+        "where": where,
+        "kind": kind,
+        "cells": cells,
+        "bytes_a_cell": slope(settled),
+        "first_mib": memory[0][1] / 2**20,
+        "last_mib": memory[-1][1] / 2**20,
+        "first_us": statistics.median(times[tenth // 10 : tenth]) * 1e6,
+        "last_us": statistics.median(times[-tenth:]) * 1e6,
+    }
+
+
+async def _opened(where: str, stack: AsyncExitStack) -> Callable[[str], Awaitable[object]]:
+    if where == "bare":
+        namespace: dict[str, object] = {}
+        return lambda source: run_bare(source, namespace)
+    if where == "executor":
+        executor = AsyncExecutor(observe=lambda _event: None)
+        stack.push_async_callback(executor.aclose)
+        return executor.execute
+    if where == "kept":
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyrepl3-bench-"))
+        session = await stack.enter_async_context(open_session("growth", store=folder))
+    else:
+        session = await stack.enter_async_context(open_session())
+
+    async def run(source: str) -> object:
+        return (await session.run(source)).unwrap()
+
+    return run
+
+
+def _resident() -> int:
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
+    """``kept``: how many cells a session with a store runs; 0: none."""
+    plan = [(where, kind, cells) for kind in kinds for where in ("bare", "executor", "session")]
+    if kept:
+        plan.append(("kept", "plain", kept))
+    grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "µs a cell: first, last tenth"]]
+    for where, kind, count in plan:
+        command = [sys.executable, "-m", "benchmarks.growth", where, kind, str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            report.note(f"growth of {where}, {kind} failed:\n{done.stderr}")
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        aging = found["last_us"] / found["first_us"]
+        grid.append(
+            [
+                str(count),
+                kind,
+                where,
+                f"{found['first_mib']:.1f} to {found['last_mib']:.1f}",
+                number(found["bytes_a_cell"]),
+                f"{number(found['first_us'])}, {number(found['last_us'])} ({aging:.2f}x)",
+            ]
+        )
+        if where != "bare":
+            name = f"{count:,} {kind} cells, {where}"
+            report.target(f"{name}: growth", FLAT_BYTES, "B a cell", found["bytes_a_cell"])
+            report.target(f"{name}: last tenth by first", FLAT_TIME, "x", aging)
+    report.note("## One session, many cells\n\n" + "\n".join(markdown(grid)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(grow(sys.argv[1], sys.argv[2], int(sys.argv[3])))))

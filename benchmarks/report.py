@@ -1,0 +1,185 @@
+"""Costs and targets in; tables for people and JSON for scripts out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.measure import Cost
+
+PEERS = ("ipython", "ptpython", "prompt-toolkit")
+
+
+@dataclass
+class Table:
+    """Costs by row and column; each is shown beside how many times the cost of ``base`` it is."""
+
+    title: str
+    base: str
+    unit: str = "µs"
+    rows: dict[str, dict[str, Cost]] = field(default_factory=dict)
+
+    def add(self, column: str, costs: dict[str, Cost]) -> None:
+        for row, cost in costs.items():
+            self.rows.setdefault(row, {})[column] = cost
+
+    def lines(self) -> list[str]:
+        columns = list(dict.fromkeys(column for row in self.rows.values() for column in row))
+        grid = [[f"{self.unit}: median / minimum, times {self.base}", *columns]]
+        for name, row in self.rows.items():
+            grid.append([name, *(self._cell(row.get(column), column) for column in columns)])
+        return [self.title, "", *markdown(grid)]
+
+    def _cell(self, cost: Cost | None, column: str) -> str:
+        if cost is None:
+            return ""
+        scale = 1e6 if self.unit == "µs" else 1e3
+        text = f"{number(cost.median * scale)} / {number(cost.minimum * scale)}"
+        base = self.rows.get(self.base, {}).get(column)
+        if base is None or base is cost:
+            return text
+        return f"{text}, {number(cost.median / base.median)}x"
+
+
+@dataclass
+class Target:
+    """A promise: ``median`` (and ``minimum``, of the fastest rounds) against ``bound``."""
+
+    claim: str
+    bound: float
+    unit: str
+    median: float
+    minimum: float
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``misses``; ``noisy``: medians and the fastest rounds do not agree on it."""
+        median, minimum = self._meets(self.median), self._meets(self.minimum)
+        if median != minimum:
+            return "noisy"
+        return "holds" if median else "misses"
+
+    def _meets(self, value: float) -> bool:
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def cells(self) -> list[str]:
+        sign = "≥" if self.at_least else "≤"
+        measured = [f"{number(v)} {self.unit}" for v in (self.median, self.minimum)]
+        return [self.claim, f"{sign} {self.bound:g} {self.unit}", *measured, self.verdict]
+
+
+@dataclass
+class Report:
+    """All of a run. What is added is printed at once."""
+
+    machine: dict[str, object]
+    tables: list[Table] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def table(self, table: Table) -> None:
+        self.tables.append(table)
+        print(*table.lines(), "", sep="\n", flush=True)
+
+    def at_most(self, claim: str, bound: float, unit: str, ours: Cost, floor: Cost) -> None:
+        """A target for ``ours`` over ``floor``: in µs the difference, in ``x`` the ratio."""
+        if unit == "x":
+            median, minimum = ours.median / floor.median, ours.minimum / floor.minimum
+        else:
+            median = (ours.median - floor.median) * 1e6
+            minimum = (ours.minimum - floor.minimum) * 1e6
+        self.targets.append(Target(claim, bound, unit, median, minimum))
+
+    def at_least(self, claim: str, bound: float, peer: Cost, ours: Cost) -> None:
+        """A target for how many times ``ours`` goes into ``peer``."""
+        median, minimum = peer.median / ours.median, peer.minimum / ours.minimum
+        self.targets.append(Target(claim, bound, "x", median, minimum, at_least=True))
+
+    def target(
+        self, claim: str, bound: float, unit: str, value: float, best: float | None = None
+    ) -> None:
+        self.targets.append(Target(claim, bound, unit, value, value if best is None else best))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        print(text, "", sep="\n", flush=True)
+
+    @property
+    def noise(self) -> float:
+        """How far medians lie above minima, on average over all costs: 1 is a quiet machine."""
+        ratios = [
+            cost.median / cost.minimum
+            for table in self.tables
+            for row in table.rows.values()
+            for cost in row.values()
+            if cost.minimum > 0 and len(cost.samples) > 2
+        ]
+        return sum(ratios) / len(ratios) if ratios else 1.0
+
+    def close(self, seconds: float) -> None:
+        grid = [["target", "", "median", "minimum", ""]]
+        grid += [target.cells() for target in self.targets]
+        print(*markdown(grid), "", sep="\n")
+        loud = " (noisy: read ratios of 2 or less as equal)" if self.noise > 1.25 else ""
+        print(f"Medians lie {self.noise:.2f} times above minima{loud}. {seconds:.0f} s in all.")
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "machine": self.machine,
+            "noise": self.noise,
+            "tables": [asdict(table) for table in self.tables],
+            "targets": [{**asdict(t), "verdict": t.verdict} for t in self.targets],
+            "notes": self.notes,
+        }
+
+
+def machine() -> dict[str, object]:
+    """What a written-down result has to name."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = models[0].partition(":")[2].strip() if models else cpu
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "peers": {name: _version(name) for name in PEERS},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def number(value: float) -> str:
+    """Three digits, no exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}"
+
+
+def markdown(grid: list[list[str]]) -> list[str]:
+    """A table that reads well in a terminal and in a README. The first row is the head."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = [
+        "| " + " | ".join(map(str.ljust, row, widths)) + " |"  # one line a row
+        for row in grid
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return lines
