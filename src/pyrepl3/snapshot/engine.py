@@ -36,14 +36,16 @@ def pickle_engine(
     parts: dict[str, Any] = {}
     dropped: dict[str, str] = {}
     for key, value in extra.items():
-        if type(value) in (list, tuple):
+        if type(value) in _ATOMS:
+            parts[key] = ("atom", value)
+        elif type(value) in (list, tuple):
             assert isinstance(value, (list, tuple))
             items = []
             for n, item in enumerate(value):
                 data = _pickle(session, item, find_name, f"{key}[{n}]", dropped)
                 if data is not None:
                     items.append(data)
-            parts[key] = (type(value) is tuple, items)
+            parts[key] = (type(value).__name__, items)
         else:
             data = _pickle(session, value, find_name, key, dropped)
             if data is not None:
@@ -62,11 +64,14 @@ def load_engine(loader: Loader, data: bytes) -> tuple[dict[str, object], dict[st
             for value in _load(loader, part, key, dropped):
                 extra[key] = value
         else:
-            is_tuple, items = part
+            kind, items = part
+            if kind == "atom":
+                extra[key] = items
+                continue
             values = [
                 v for n, i in enumerate(items) for v in _load(loader, i, f"{key}[{n}]", dropped)
             ]
-            extra[key] = tuple(values) if is_tuple else values
+            extra[key] = tuple(values) if kind == "tuple" else values
     return extra, dropped
 
 

@@ -33,7 +33,9 @@ def reduce_exception(pickler: BlobPickler, error: BaseException) -> Any:
         if pickler.trial_depth < 3:
             _try_out(pickler, reduced)
     except BaseException:  # noqa: BLE001 - user code; what it looked like is kept
-        fields = {"__notes__": list(getattr(error, "__notes__", ()))} if _has_notes(error) else {}
+        fields: Any = (
+            {"__notes__": list(getattr(error, "__notes__", ()))} if _has_notes(error) else {}
+        )
         reduced = (rebuild.make_standin, text, fields)
     function, args, fields = reduced
     shown = _traceback_text(error)

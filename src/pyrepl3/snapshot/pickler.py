@@ -12,6 +12,7 @@ to lose is in there.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import sys
@@ -33,7 +34,7 @@ PROLOGUE = b"\x80\x05" + b"".join(b"K%cQ\x940" % n for n in range(SEEDS)) + b"N.
 type Handler = Callable[["BlobPickler", Any], Any]
 
 # What has no identity worth keeping: equal is as good as same.
-_ATOM, _SHARED, _DEFINED = 0, 1, 2
+ATOM, SHARED, DEFINED = 0, 1, 2
 _ATOMS: frozenset[str] = frozenset(
     {
         "builtins.NoneType", "builtins.NotImplementedType", "builtins.bool",
@@ -69,7 +70,7 @@ class Session:
         self.builtins: object = vars(sys.modules["builtins"])
         # By type, for one delta only, so that no class of the user is kept alive by us
         self.handlers: dict[type, Handler | None] = dict(_BASE_HANDLERS)
-        self.kinds: dict[type, int] = {}
+        self.kinds = Kinds()
 
     @property
     def seeds(self) -> tuple[object, ...]:
@@ -87,10 +88,15 @@ class Pickled:
 
     def __init__(self, names: tuple[str, ...], data: bytes) -> None:
         self.names, self.data = names, data
-        self.reach: frozenset[int] = frozenset()
+        self.reach: set[int] = set()
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
         self.plain = False
+
+    @property
+    def digest(self) -> tuple[int, int]:
+        """Tells this blob from another one; for this process only."""
+        return len(self.data), hash(self.data)  # bytes remember their hash
 
 
 class BlobPickler(pickle.Pickler):
@@ -105,7 +111,7 @@ class BlobPickler(pickle.Pickler):
     ) -> None:
         super().__init__(file, 5)
         self.session, self.roots, self.shared_buffers = session, roots, shared_buffers
-        self.memo = {id(seed): (n, seed) for n, seed in enumerate(session.seeds)}  # type: ignore[assignment] # a dict is accepted
+        self.memo = {id(seed): (n, seed) for n, seed in enumerate(session.seeds)}
         self.by_value: set[int] = set()
         self.refs: set[str] = set()
         self.links: set[str] = set()
@@ -142,6 +148,17 @@ class BlobPickler(pickle.Pickler):
 
 def pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | Failure:
     """One blob of all ``values``, or why there is none. Runs user code; raises nothing."""
+    # The memo of a big value is as big again, and every few hundred entries would start a collection.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _pickle_names(session, values)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | Failure:
     shared: frozenset[int] = frozenset()
     definitions = session.definitions
     roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}
@@ -191,61 +208,54 @@ def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object])
     pickler.dump(root)
 
 
-def _find_reach(pickler: BlobPickler) -> tuple[frozenset[int], bool]:
+def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
     """The ids in the memo of objects that live on, and whether all are plain containers."""
-    memo = pickler.memo.copy()
     kinds, by_value = pickler.session.kinds, pickler.by_value
-    reach: set[int] = set()
-    for owner in pickler.buffers:
-        reach.add(owner)
-    plain = not reach and not by_value
-    keep = pickler.keep
+    ours = {id(item) for item in pickler.keep}
+    memo = pickler.memo.copy()
     pickler.clear_memo()
-    objects: list[Any] = [None] * len(memo)
-    for n, obj in memo.values():
-        objects[n] = obj
+    entries = [entry for entry in memo.values() if kinds[type(entry[1])] and entry[0] >= SEEDS]
     memo.clear()
-    skip = {id(item) for item in keep}
-    del obj
-    # In the order of pickling: when a passing container goes, what only it held is seen to go too.
-    for n in range(SEEDS, len(objects)):
-        obj = objects[n]
-        objects[n] = None
-        kind = type(obj)
-        sort = kinds.get(kind)
-        if sort is None:
-            sort = kinds[kind] = _sort(kind)
-        if sort == _ATOM or sys.getrefcount(obj) <= _TEMPORARY or id(obj) in skip:
-            continue
-        if sort == _SHARED or id(obj) in by_value:
-            reach.add(id(obj))
-            if plain and kind not in _PLAIN:
-                plain = False
-    return frozenset(reach), plain
+    while True:  # what nobody else holds was made for this pickling, and so was what only it holds
+        live = [entry for entry in entries if sys.getrefcount(entry[1]) > _TEMPORARY]
+        if len(live) == len(entries):
+            break
+        entries = live
+    reach = {id(entry[1]) for entry in live if kinds[type(entry[1])] == SHARED}
+    reach |= by_value
+    plain = not by_value and not pickler.buffers
+    plain = plain and all(type(entry[1]) in _PLAIN for entry in live)
+    reach.update(pickler.buffers)
+    reach -= ours - pickler.buffers.keys()
+    return reach, plain
 
 
 def _sort(kind: type[Any]) -> int:
     if issubclass(kind, (type, ModuleType)) or kind is FunctionType or is_other_kind(kind):
-        return _DEFINED
+        return DEFINED
     if f"{kind.__module__}.{kind.__qualname__}" in _ATOMS or issubclass(kind, Enum):
-        return _ATOM
+        return ATOM
     if kind.__module__ == "numpy" and kind.__name__ != "ndarray":
         import numpy as np
 
         if issubclass(kind, (np.generic, np.dtype)):
-            return _ATOM
+            return ATOM
     if kind.__module__ == "numpy.dtypes":
-        return _ATOM
-    return _SHARED
+        return ATOM
+    return SHARED
+
+
+class Kinds(dict[type, int]):
+    """Whether objects of a type have an identity to lose; found out at the first of them."""
+
+    def __missing__(self, kind: type) -> int:
+        self[kind] = sort = _sort(kind)
+        return sort
 
 
 def _count_temporary() -> int:
-    objects = [[] for _ in range(1)]  # type: ignore[var-annotated] # one object that nobody else holds
-    for n in range(1):
-        obj = objects[n]
-        objects[n] = None  # type: ignore[call-overload] # as in _find_reach
-        return sys.getrefcount(obj)
-    raise AssertionError
+    entries = [(0, object())]  # an object that only its entry holds
+    return [sys.getrefcount(entry[1]) for entry in entries][0]  # noqa: RUF015 - as in _find_reach
 
 
 _TEMPORARY = _count_temporary()

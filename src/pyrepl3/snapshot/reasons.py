@@ -164,7 +164,7 @@ def safe_text(error: BaseException) -> str:
 def type_name(kind: type) -> str:
     """``Point`` for types made in cells and builtins, ``socket.socket`` for the others."""
     module = kind.__module__
-    if not isinstance(module, str) or module == "builtins" or _is_cells(module):
+    if type(module) is not str or module == "builtins" or _is_cells(module):
         return kind.__qualname__
     return f"{module}.{kind.__qualname__}"
 

@@ -152,7 +152,7 @@ def make_class(
             body["__module__"] = builder.module
         if maker.__module__ not in PLAIN_MAKERS:
             made: type[Any] = maker.__new__(metaclass, title, bases, body)
-            maker.__init__(made, title, bases, body)  # type: ignore[misc] # as type() would
+            maker.__init__(made, title, bases, body)
             return made
         create: Any = abc.ABCMeta.__new__ if issubclass(maker, abc.ABCMeta) else type.__new__
         if all(

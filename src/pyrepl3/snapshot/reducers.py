@@ -168,7 +168,7 @@ def reduce_definition(pickler: BlobPickler, value: Any) -> Any:
             raise UnstorableError("a context variable without a name", value)
         pickler.by_value.add(id(value))
         try:
-            default = (contextvars.Context().run(value.get),)
+            default: tuple[object, ...] = (contextvars.Context().run(value.get),)
         except LookupError:
             default = ()
         args = (BUILDER, pickler.key(value), name, value.name, default)
@@ -224,9 +224,9 @@ def _find_variable(value: Any) -> tuple[types.ModuleType, str] | None:
 def reduce_method(pickler: BlobPickler, method: Any) -> Any:
     owner, function = method.__self__, method.__func__
     name = getattr(function, "__name__", None)
-    if type(name) is str and _class_holds(type(owner), name, function):
+    if isinstance(name, str) and _class_holds(type(owner), name, function):
         return rebuild.bind_method, (owner, name)
-    if isinstance(owner, type) and type(name) is str:
+    if isinstance(owner, type) and isinstance(name, str):
         for base in owner.__mro__:
             held = vars(base).get(name)
             if held is not None:

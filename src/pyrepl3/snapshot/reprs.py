@@ -14,6 +14,7 @@ _short.maxstring = _short.maxother = 60
 _short.maxlong = 40
 _short.maxlist = _short.maxtuple = _short.maxset = _short.maxdict = _short.maxfrozenset = 6
 
+_PLAIN_REPR = getattr(object, "__repr__")  # noqa: B009
 _BUILTIN = frozenset(
     {int, float, complex, bool, str, bytes, type(None), list, tuple, dict, set, frozenset, range}
 )
@@ -44,10 +45,10 @@ def _text(value: object, size: int) -> str:
             return f"<ndarray {value.dtype} {'x'.join(map(str, value.shape)) or 'scalar'}>"
         return repr(value)
     if isinstance(value, type):
-        return f"<class {kind.__getattribute__(value, '__qualname__')}>"
+        return f"<class {type.__getattribute__(value, '__qualname__')}>"
     if kind in _BUILTIN:
         return _short.repr(value)
-    if kind.__repr__ is object.__repr__:
+    if getattr(kind, "__repr__") is _PLAIN_REPR:  # noqa: B009 - mypy takes it for a bound method
         return f"<{_name(value)}>"
     if kind.__module__ == "builtins" and kind.__name__ in ("function", "module"):
         return f"<{kind.__name__} {getattr(value, '__qualname__', None) or value.__name__}>"  # type: ignore[attr-defined] # one of the two

@@ -17,15 +17,16 @@ _NUMBERS = frozenset({int, float, bool, type(None), complex, type(...)})
 class Group:
     """Names that are stored together, and what was learned when they were.
 
-    ``reach`` is None after a restore, until the group is written again. ``lost`` is the reason if
-    the group (then of one name) is not in the store.
+    ``reach`` is empty after a restore, until the group is written again: then whoever comes to share
+    one of its objects has touched it. ``lost`` is the reason if the group (then of one name) is not in
+    the store.
     """
 
     __slots__ = ("digest", "links", "lost", "names", "reach", "refs")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
-        self.reach: frozenset[int] | None = None
+        self.reach: set[int] = set()
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
         self.digest: tuple[int, int] | None = None
@@ -49,27 +50,40 @@ class State:
         self.died: set[str] = set()  # names whose object is gone: the id says nothing
         self.groups: dict[str, Group] = {}  # of names that are no small atoms
         self.owners: dict[int, Group] = {}  # object to the group that reaches it
+        self.lost: set[str] = set()  # the names of lost groups
         self.definitions = Definitions()
 
     def add(self, group: Group) -> None:
         for name in group.names:
             self.groups[name] = group
-        if group.reach:
-            self.owners.update(dict.fromkeys(group.reach, group))
+        if group.lost is not None:
+            self.lost |= group.names
+        self.owners.update(dict.fromkeys(group.reach, group))
+
+    def replace_reach(self, group: Group, reach: set[int]) -> None:
+        """The same group, written again."""
+        owners = self.owners
+        for key in group.reach - reach:
+            if owners.get(key) is group:
+                del owners[key]
+        owners.update(dict.fromkeys(reach - group.reach, group))
+        group.reach = reach
 
     def drop(self, group: Group) -> None:
         """Forget a group: all its names are in others now."""
         for name in group.names:
             if self.groups.get(name) is group:
                 del self.groups[name]
+                self.lost.discard(name)
         owners = self.owners
-        for key in group.reach or ():
+        for key in group.reach:
             if owners.get(key) is group:
                 del owners[key]
 
     def leave(self, name: str) -> None:
         """``name`` is bound to something else: it has left its group, whose blob stays."""
         group = self.groups.pop(name, None)
+        self.lost.discard(name)
         if group is not None:
             group.names -= {name}
             if not group.names:

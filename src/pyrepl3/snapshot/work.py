@@ -5,7 +5,9 @@ One ``Work`` is one delta. It changes nothing outside itself until ``commit``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Iterator
+from itertools import compress
+from operator import ne
 
 from pyrepl3.records import Blob
 from pyrepl3.snapshot.definitions import Definitions, is_definition
@@ -42,16 +44,12 @@ class Work:
     def run(self, touched: Collection[str] | None) -> None:
         """Find what changed and make its blobs."""
         self._scan()
-        if not self.changed and not self.redefined and touched is not None:
-            if (
-                not touched
-                or self.state.groups.keys().isdisjoint(touched)
-                and not self.state.groups
-            ):
-                return
         units = [[name] for name in self.changed if name not in self.atoms]
         units += self._touch(touched)
-        units += self._retake(g for g in self._groups() if not g.refs.isdisjoint(self.redefined))
+        if self.redefined:
+            units += self._retake(
+                g for g in self._groups() if not g.refs.isdisjoint(self.redefined)
+            )
         while units:
             fresh = self._pickle(units)
             units = self._follow(fresh)
@@ -64,9 +62,14 @@ class Work:
         state, ids = self.state, self.ids
         old = state.ids
         if ids != old:
-            get = old.get
-            self.changed = [n for n, key in ids.items() if get(n) != key and self._is_user(n)]
-            self.deleted = [n for n in old.keys() - ids.keys() if self._is_user(n)]
+            differ: Iterator[str]
+            if list(ids) == list(old):  # in C from end to end: nearly always only values differ
+                differ = compress(ids, map(ne, ids.values(), old.values()))
+            else:
+                get = old.get
+                differ = (name for name, key in ids.items() if get(name) != key)
+                self.deleted = [name for name in old.keys() - ids.keys() if self._is_user(name)]
+            self.changed = [name for name in differ if self._is_user(name)]
         for name in list(state.died):
             if name in ids and name not in self.changed and self._is_user(name):
                 self.changed.append(name)
@@ -195,25 +198,29 @@ class Work:
         return self._merge() or self._lose_dependents()
 
     def _merge(self) -> list[list[str]]:
-        owners = self.state.owners
-        home: dict[int, frozenset[str]] = {}  # object to the names that reach it
+        state = self.state
+        home: dict[int, tuple[str, ...]] = {}  # object to the names that reach it
         joined: dict[str, set[str]] = {}  # name to the set of names it belongs with
-        for pickled in dict.fromkeys(self.done.values()):
+        blobs = list(dict.fromkeys(self.done.values()))
+        for pickled in blobs:
             names = set(pickled.names)
-            for group in {owners[key] for key in pickled.reach & owners.keys()} - self._retaken:
+            old = state.groups.get(pickled.names[0])
+            # What a group reached before, no other group in the store does.
+            fresh = pickled.reach - old.reach if old in self._retaken and old else pickled.reach
+            for group in {state.owners[key] for key in fresh & state.owners.keys()}:
                 for unit in self._retake([group]):
                     names.update(unit)
-            for other in {home[key] for key in pickled.reach & home.keys()}:
-                names |= other
-            if names != set(pickled.names):
+            if len(blobs) > 1:
+                for other in {home[key] for key in pickled.reach & home.keys()}:
+                    names.update(other)
+                home.update(dict.fromkeys(pickled.reach, pickled.names))
+            if len(names) > len(pickled.names):
                 for name in list(names):
                     names |= joined.get(name, set())
                 for name in names:
                     joined[name] = names
-            home.update(dict.fromkeys(pickled.reach, frozenset(pickled.names)))
         units = {id(names): names for names in joined.values()}
-        again = [sorted(names) for names in units.values() if not self._is_one(names)]
-        return again
+        return [sorted(names) for names in units.values() if not self._is_one(names)]
 
     def _is_one(self, names: set[str]) -> bool:
         made = {id(self.done[name]) for name in names if name in self.done}
@@ -221,24 +228,23 @@ class Work:
 
     def _lose_dependents(self) -> list[list[str]]:
         state = self.state
-        lost = {n for n, g in state.groups.items() if g.lost is not None and n not in self.done}
-        lost |= self.lost.keys()
-        new = self.lost.keys() - {n for n, g in state.groups.items() if g.lost is not None}
-        # Blobs in the store that refer to what is lost now, and lost names that refer to what is not.
-        back = {n for n, g in state.groups.items() if g.lost is not None} & self.done.keys()
-        units = self._retake(g for g in self._groups() if not g.refs.isdisjoint(new | back))
-        if units:
-            return units
+        lost = (state.lost - self.done.keys() - set(self.changed)) | self.lost.keys()
+        if not lost and not state.lost:
+            return []
+        # Blobs in the store that refer to what is lost now, and losses that refer to what is not any more
+        turned = lost ^ state.lost
+        if turned:
+            units = self._retake(g for g in self._groups() if not g.refs.isdisjoint(turned))
+            if units:
+                return units
         for pickled in dict.fromkeys(self.done.values()):
             bad = pickled.refs & lost
-            if not bad:
-                continue
-            if len(pickled.names) > 1:
-                self._break_up(pickled, lost)
-            else:
-                (name,) = pickled.names
-                self._depend(name, pickled, bad)
-            return self._settle()
+            if bad:
+                if len(pickled.names) > 1:
+                    self._break_up(pickled, lost)
+                else:
+                    self._depend(pickled.names[0], pickled, bad)
+                return self._settle()
         return []
 
     def _break_up(self, pickled: Pickled, lost: set[str]) -> None:
@@ -269,8 +275,7 @@ class Work:
                 self.reprs[name] = short_repr(value, 0)
         for pickled in dict.fromkeys(self.done.values()):
             old = self.state.groups.get(pickled.names[0])
-            digest = len(pickled.data), hash(pickled.data)
-            if old is None or old.digest != digest or old.names != set(pickled.names):
+            if old is None or old.digest != pickled.digest or old.names != set(pickled.names):
                 made.append(Blob(names=pickled.names, data=pickled.data))
                 for name in pickled.names:
                     self.reprs[name] = short_repr(self.values[name], len(pickled.data))
@@ -308,17 +313,28 @@ class Work:
             state.leave(name)
             state.holds.pop(name, None)
             state.died.discard(name)
-        for group in self._retaken:
+        blobs = dict.fromkeys(self.done.values())
+        kept: dict[Pickled, Group] = {}
+        for pickled in blobs:
+            old = state.groups.get(pickled.names[0])
+            if old in self._retaken and old is not None and old.lost is None:
+                if old.names == set(pickled.names):
+                    kept[pickled] = old
+        for group in self._retaken.difference(kept.values()):
             state.drop(group)
-        for pickled in dict.fromkeys(self.done.values()):
-            group = Group(pickled.names)
-            group.reach, group.refs, group.links = pickled.reach, pickled.refs, pickled.links
-            group.digest = len(pickled.data), hash(pickled.data)
-            state.add(group)
+        for pickled in blobs:
+            group = kept.get(pickled) or Group(pickled.names)
+            group.refs, group.links = pickled.refs, pickled.links
+            group.digest = pickled.digest
+            if pickled in kept:
+                state.replace_reach(group, pickled.reach)
+            else:
+                group.reach = pickled.reach
+                state.add(group)
         for group in self.lost.values():
             state.add(group)
         state.ids, state.definitions = self.ids, self.definitions
         for name in self.changed:
-            pickled = self.done.get(name)
-            size, plain = (len(pickled.data), pickled.plain) if pickled else (0, False)
+            made = self.done.get(name)
+            size, plain = (len(made.data), made.plain) if made is not None else (0, False)
             state.hold(name, keeper_of(self.values[name], size, plain=plain))
