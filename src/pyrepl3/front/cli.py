@@ -164,7 +164,9 @@ def _run(words: list[str]) -> int:
     parser = _parser(
         "pyrepl3 run", _RUN_ABOUT, _RUN_EXAMPLES, "pyrepl3 run [options] FILE [argument ...]"
     )
-    parser.add_argument("file", metavar="FILE", help=".py or .ipynb, or - for standard input")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help=".py or .ipynb, or - for standard input"
+    )
     parser.add_argument(
         "arguments",
         metavar="argument",
@@ -193,8 +195,10 @@ def _run(words: list[str]) -> int:
     if unknown:
         parser.error(
             f"unknown option {unknown[0]}; if it is meant for the script: "
-            f"pyrepl3 run {options.file} -- {' '.join(unknown)}"
+            f"pyrepl3 run {options.file or 'FILE'} -- {' '.join(unknown)}"
         )
+    if options.file is None:
+        parser.error("name the FILE to run, or - for standard input")
     for name in ("replay", "restart"):
         if getattr(options, name) and options.session is None:
             parser.error(f"--{name} needs --session NAME")

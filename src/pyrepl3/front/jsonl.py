@@ -35,7 +35,9 @@ from pyrepl3.records import (
     Started,
 )
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode  # bytes come out as base64
+_encode = msgspec.json.Encoder().encode  # bytes come out as base64
+
+_DEEPEST = 50
 
 
 class JsonReport:
@@ -140,21 +142,28 @@ class JsonReport:
 def _line(fields: dict[str, Any]) -> bytes:
     try:
         return _encode(fields) + b"\n"
-    except (UnicodeEncodeError, RecursionError, ValueError, TypeError):
-        # Lone surrogates have no UTF-8; a MIME bundle of the user's may hold anything.
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        # Lone surrogates have no UTF-8 (a ValueError); a MIME bundle may hold anything.
         return _encode(_plain(fields)) + b"\n"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if depth < 50 and isinstance(value, Mapping):
-        return {_plain(str(key)): _plain(each, depth + 1) for key, each in value.items()}
-    if depth < 50 and isinstance(value, list | tuple):
-        return [_plain(each, depth + 1) for each in value]
-    if isinstance(value, bytes | int | float | bool | None):
-        return value
-    return _plain(str(type(value)))
+    """``value`` with only what JSON has. Calls nothing of the user's."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case bytes() | float() | int() | None:
+            return value
+        case Mapping() if depth < _DEEPEST:
+            return {
+                _plain(key if isinstance(key, str) else repr(_plain(key, _DEEPEST))): _plain(
+                    each, depth + 1
+                )
+                for key, each in value.items()
+            }
+        case list() | tuple() if depth < _DEEPEST:
+            return [_plain(each, depth + 1) for each in value]
+    return f"<{type(value).__name__}>"
 
 
 def _value(text: str, data: Mapping[str, Any], *, shown: bool) -> dict[str, Any]:

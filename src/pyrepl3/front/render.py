@@ -27,6 +27,12 @@ from pyrepl3.records import (
     Started,
 )
 
+_OPTIONS = {
+    "Limits.wall": "--timeout",
+    "Limits.memory": "--memory",
+    "Limits.output": "--output-limit",
+}
+
 
 class TextReport:
     """Shows a run on a console: output as it comes, values, errors, notes, progress."""
@@ -37,6 +43,7 @@ class TextReport:
         self._session: str | None = None
         self._cell: SourceCell | None = None
         self._hidden: set[str] = set()  # ids of cells whose value is noise
+        self._waiting = ""
         self._said: dict[str, str] = {}  # names that were said to be lost, and why
 
     def begin(self, file: SourceFile, session: str | None) -> None:
@@ -77,6 +84,10 @@ class TextReport:
                 console.err(text)
             case Display(data=data):
                 console.out(value_text("", data))
+            case Notice(cell_id=cell_id, kind="interrupting", text=text):
+                if cell_id != self._waiting:  # it comes again and again, for as long as it waits
+                    self._waiting = cell_id
+                    self.note(text)
             case Notice(text=text):
                 self.note(text)
             case Finished(outcome=outcome):
@@ -171,6 +182,8 @@ def as_python_says(traceback: str) -> str:
             last = "KeyboardInterrupt"
         elif last.startswith("CompilationError"):
             last = "SyntaxError" + last.removeprefix("CompilationError")
+        for name, option in _OPTIONS.items():
+            last = last.replace(f"raise {name} ", f"raise {option} ")
     return head + newline + last
 
 
