@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import statistics
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 type Batch = Callable[[list[str]], Awaitable[float]]
 """Runs these cells one after the other. Returns seconds, all that is no part of the work left out."""
@@ -53,18 +55,21 @@ async def in_turns(
 
 
 def processes_in_turns(
-    commands: dict[str, Callable[[], Sequence[str]]], *, rounds: int
+    commands: dict[str, Callable[[], Sequence[str]]], *, rounds: int, bytecode: Path
 ) -> dict[str, Cost]:
     """Whole processes, from start to exit. Each command runs once before anything counts.
 
-    Raises CalledProcessError, with what it wrote, for a command that fails.
+    That run leaves its bytecode in the folder ``bytecode``, as it does in any installation that is in
+    use. Raises CalledProcessError, with what it wrote, for a command that fails.
     """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    env["PYTHONPYCACHEPREFIX"] = str(bytecode)
     costs = {name: Cost() for name in commands}
     for turn in range(rounds + 1):
         for name, make in commands.items():
             command = make()
             begun = clock()
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
             spent = clock() - begun
             if done.returncode:
                 raise subprocess.CalledProcessError(

@@ -39,12 +39,14 @@ def run(report: Report, *, rounds: int) -> None:
                 "… --session, finished before": lambda: keep("old"),
             },
             rounds=rounds,
+            bytecode=Path(folder, "bytecode"),
         )
     table = Table("## A new process", ASYNCIO, unit="ms")
     table.add("start to exit", costs)
     report.table(table)
     for name, bound in (
         ("import pyrepl3", 1.6),
+        ("pyrepl3.AsyncExecutor", 1.6),  # the same promise once something of it is used
         ("pyrepl3 run FILE", 2.5),
         ("… --session, a new one", 3.0),
     ):
