@@ -41,7 +41,7 @@ class Cells:
     """Runs the python blocks of a document, each as one cell."""
 
     def __init__(self) -> None:
-        import pyrepl3
+        import pyrepl3  # noqa: PLC0415  only where a document has cells
 
         self.loop = asyncio.Runner()
         self.executor = pyrepl3.AsyncExecutor(None, pyrepl3.NamespaceManager(), "docs")

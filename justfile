@@ -47,7 +47,7 @@ fix:
 
 # how fast, beside peers, on this machine (benchmarks/README.md)
 bench *args:
-    uv run --group bench python benchmarks/run.py {{ args }}
+    uv run --group bench python -m benchmarks {{ args }}
 
 # other people's tests against us: downloads source archives, commits nothing of them
 external *args:
