@@ -98,9 +98,8 @@ class NamespaceManager:
         self.sources = Sources()
         self.thread = BlockingThread(f"pyrepl3-{self.name}-blocking")
         """The one thread for blocking cells, started by the first one."""
-        self._noted: CompiledCell | None = None
-        self.touched: set[str] | None = set()
-        """Names that cells named since the last checkpoint; None: any may have changed."""
+        self.touched: set[str] | None = None
+        """Names that cells named since the last checkpoint; None: any may have changed, or none was made."""
         self.lost: dict[str, str] = {}
         """Names that a restore could not bring back: name to reason. A binding takes one off."""
         self._base_context = dict(self.context)
@@ -181,7 +180,6 @@ class NamespaceManager:
     def forget_touched(self) -> None:
         """A checkpoint holds all that cells touched so far."""
         self.touched = set()
-        self._noted = None
 
     def engine_state(self) -> dict[str, Any]:
         """What belongs to the session beside its names: flags, context variables, sources, count."""
@@ -211,14 +209,12 @@ class NamespaceManager:
 
     def note(self, compiled: CompiledCell) -> None:
         """A cell is about to run: remember what it may touch, and what later cells inherit."""
-        if compiled is not self._noted:
-            self._noted = compiled
-            self.flags = compiled.flags
-            touched, names = self.touched, compiled.names
-            if touched is not None:
-                touched.update(names)
-                if not _ESCAPES.isdisjoint(names):
-                    self.touched = None
+        self.flags = compiled.flags
+        touched = self.touched
+        if touched is not None:
+            touched.update(compiled.names)
+            if not _ESCAPES.isdisjoint(compiled.names):
+                self.touched = None
         if self.lost:
             for name in self.lost.keys() & self._dict.keys():
                 del self.lost[name]
