@@ -4,34 +4,197 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.config import (
         ExecutorConfig as ExecutorConfig,
+    )
+    from pyrepl3.config import (
         GiB as GiB,
+    )
+    from pyrepl3.config import (
         ImportPolicy as ImportPolicy,
+    )
+    from pyrepl3.config import (
         KiB as KiB,
+    )
+    from pyrepl3.config import (
         Limits as Limits,
+    )
+    from pyrepl3.config import (
         MiB as MiB,
     )
     from pyrepl3.engine import open_session as open_session
+    from pyrepl3.errors import (
+        AsyncContextError as AsyncContextError,
+    )
+    from pyrepl3.errors import (
+        CancellationError as CancellationError,
+    )
+    from pyrepl3.errors import (
+        CompilationError as CompilationError,
+    )
+    from pyrepl3.errors import (
+        ExecutionError as ExecutionError,
+    )
+    from pyrepl3.errors import (
+        LimitExceededError as LimitExceededError,
+    )
+    from pyrepl3.errors import (
+        LostValueError as LostValueError,
+    )
+    from pyrepl3.errors import (
+        NamespaceError as NamespaceError,
+    )
+    from pyrepl3.errors import (
+        PyREPL3Error as PyREPL3Error,
+    )
+    from pyrepl3.errors import (
+        SessionClosedError as SessionClosedError,
+    )
+    from pyrepl3.errors import (
+        SessionError as SessionError,
+    )
+    from pyrepl3.errors import (
+        SessionInUseError as SessionInUseError,
+    )
+    from pyrepl3.errors import (
+        SessionNotFoundError as SessionNotFoundError,
+    )
+    from pyrepl3.errors import (
+        SourceError as SourceError,
+    )
+    from pyrepl3.errors import (
+        StoreCorruptError as StoreCorruptError,
+    )
+    from pyrepl3.errors import (
+        StoreError as StoreError,
+    )
+    from pyrepl3.errors import (
+        WorkerDiedError as WorkerDiedError,
+    )
+    from pyrepl3.lang.cache import CompilationCache as CompilationCache
     from pyrepl3.lang.modes import explain_mode as explain_mode
+    from pyrepl3.metrics import ExecutionMetrics as ExecutionMetrics
+    from pyrepl3.ports import (
+        Asker as Asker,
+    )
+    from pyrepl3.ports import (
+        Observer as Observer,
+    )
+    from pyrepl3.ports import (
+        Runner as Runner,
+    )
+    from pyrepl3.ports import (
+        Stage as Stage,
+    )
+    from pyrepl3.ports import (
+        Store as Store,
+    )
+    from pyrepl3.records import (
+        Blocked as Blocked,
+    )
+    from pyrepl3.records import (
+        Cell as Cell,
+    )
+    from pyrepl3.records import (
+        Committed as Committed,
+    )
+    from pyrepl3.records import (
+        Delta as Delta,
+    )
+    from pyrepl3.records import (
+        Display as Display,
+    )
+    from pyrepl3.records import (
+        Done as Done,
+    )
+    from pyrepl3.records import (
+        Epoch as Epoch,
+    )
+    from pyrepl3.records import (
+        Event as Event,
+    )
+    from pyrepl3.records import (
+        ExecutionMode as ExecutionMode,
+    )
+    from pyrepl3.records import (
+        Failed as Failed,
+    )
+    from pyrepl3.records import (
+        Finished as Finished,
+    )
+    from pyrepl3.records import (
+        Interrupted as Interrupted,
+    )
+    from pyrepl3.records import (
+        Line as Line,
+    )
+    from pyrepl3.records import (
+        ModeReport as ModeReport,
+    )
+    from pyrepl3.records import (
+        Names as Names,
+    )
+    from pyrepl3.records import (
+        Notice as Notice,
+    )
+    from pyrepl3.records import (
+        Outcome as Outcome,
+    )
+    from pyrepl3.records import (
+        Output as Output,
+    )
+    from pyrepl3.records import (
+        Placement as Placement,
+    )
+    from pyrepl3.records import (
+        Reason as Reason,
+    )
+    from pyrepl3.records import (
+        Receipt as Receipt,
+    )
+    from pyrepl3.records import (
+        Replayed as Replayed,
+    )
+    from pyrepl3.records import (
+        Restored as Restored,
+    )
+    from pyrepl3.records import (
+        Snapshot as Snapshot,
+    )
+    from pyrepl3.records import (
+        Started as Started,
+    )
+    from pyrepl3.records import (
+        TaskInfo as TaskInfo,
+    )
+    from pyrepl3.run.cancel import ExecutionCancellation as ExecutionCancellation
+    from pyrepl3.run.coroutines import CoroutineManager as CoroutineManager
+    from pyrepl3.run.display import display as display
+    from pyrepl3.run.executor import AsyncExecutor as AsyncExecutor
+    from pyrepl3.run.imports import ImportController as ImportController
+    from pyrepl3.run.loop import EventLoopCoordinator as EventLoopCoordinator
+    from pyrepl3.run.namespace import NamespaceManager as NamespaceManager
+    from pyrepl3.run.recovery import ErrorRecovery as ErrorRecovery
+    from pyrepl3.session import Session as Session
 
 _HOMES = {
     "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB",
     "engine": "open_session",
     "errors": (
-        "AsyncContextError CancellationError CompilationError ExecutionError LimitExceededError "
-        "LostValueError NamespaceError PyREPL3Error SessionClosedError SessionError SessionInUseError "
-        "SessionNotFoundError SourceError StoreCorruptError StoreError WorkerDiedError"
+        "AsyncContextError CancellationError CompilationError ExecutionError "
+        "LimitExceededError LostValueError NamespaceError PyREPL3Error SessionClosedError "
+        "SessionError SessionInUseError SessionNotFoundError SourceError "
+        "StoreCorruptError StoreError WorkerDiedError"
     ),
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
     "metrics": "ExecutionMetrics",
-    "ports": "Asker Clock Observer Runner Stage Store",
+    "ports": "Asker Observer Runner Stage Store",
     "records": (
-        "Blocked Cell Committed Delta Display Done Epoch Event ExecutionMode Failed Finished Interrupted "
-        "Line ModeReport Names Notice Outcome Output Placement Reason Receipt Replayed Restored Snapshot "
-        "Started TaskInfo"
+        "Blocked Cell Committed Delta Display Done Epoch Event ExecutionMode Failed "
+        "Finished Interrupted Line ModeReport Names Notice Outcome Output Placement "
+        "Reason Receipt Replayed Restored Snapshot Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",

@@ -381,7 +381,7 @@ class Complete(Record, frozen=True, kw_only=True):
     cursor: int
 
 
-class Explain(Record, kw_only=True):
+class Explain(Record, frozen=True, kw_only=True):
     """Ask which way ``source`` would go, and why. Answer: a ModeReport."""
 
     source: str

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CompilationError
 from pyrepl3.lang.blocking import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
-from pyrepl3.lang.cache import CompilationCache
-from pyrepl3.lang.compile import CompiledCell, compile_cell, renamed
-from pyrepl3.lang.modes import place as decide
+from pyrepl3.lang.compile import renamed
 from pyrepl3.records import (
     Blocked,
     Cell,
@@ -20,8 +18,6 @@ from pyrepl3.records import (
     Failed,
     Finished,
     Interrupted,
-    ModeReport,
-    Reason,
     Started,
 )
 from pyrepl3.run.blocking import BlockingThread
@@ -34,6 +30,7 @@ from pyrepl3.run.loop import EventLoopCoordinator
 from pyrepl3.run.namespace import NamespaceManager
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.output import Routing, Sink, now, route_getpass
+from pyrepl3.run.planner import Planner, propose_repair
 from pyrepl3.run.routes import go_awaited, go_to_thread, judge
 from pyrepl3.run.tracebacks import trim
 
@@ -41,13 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from pyrepl3.config import ExecutorConfig, Limits
+    from pyrepl3.lang.cache import CompilationCache
     from pyrepl3.ports import Asker, Observer, Stage
-    from pyrepl3.records import Delta, Outcome, Placement, Question, Snapshot
+    from pyrepl3.records import Delta, ModeReport, Outcome, Placement, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.evaluator import Result, Run
     from pyrepl3.run.routes import Place
 
-BLOCKED_AFTER = 0.1  # seconds that a plain cell may hold the loop before its source goes to the thread
+BLOCKED_AFTER = (
+    0.1  # seconds that a plain cell may hold the loop before its source goes to the thread
+)
 
 
 class AsyncExecutor:
@@ -97,9 +97,9 @@ class AsyncExecutor:
         self._on_main = on_main
         self._hosted = on_main or abandon is not None
         self._dict = self.namespace.get_for_execution()
+        self._planner = Planner(self.namespace, config)
         self._group = Group()
         self._running: dict[str, Execution] = {}
-        self._blocked: set[str] = set()
         self._routing = Routing()
         self._kept: Checkpoints | None = None
         self._closed = False
@@ -108,11 +108,8 @@ class AsyncExecutor:
         self._trace = False
         self._verbose = True
         self._collect = True
-        self._transform: Callable[[ast.Module], ast.Module] | None = None
-        self._cache: CompilationCache | None = CompilationCache()
         self._executions = 0
         self._errors = 0
-        self._transforms = 0
         # By value: the hash of an Enum member is a Python function.
         self._modes = {mode.value: 0 for mode in ExecutionMode}
         if config is not None:
@@ -127,11 +124,6 @@ class AsyncExecutor:
             self._limits = limits
         if limits.output is not None:
             self._routing.open()
-        self._cache = (
-            CompilationCache(config.cache_size, config.cache_bytes)
-            if config.enable_compilation_cache
-            else None
-        )
         self._trace = config.trace_execution
         self._verbose = config.verbose_errors
         self._collect = config.collect_stats
@@ -161,13 +153,13 @@ class AsyncExecutor:
             "executions": self._executions,
             "mode_counts": {mode: self._modes[mode.value] for mode in ExecutionMode},
             "errors": self._errors,
-            "ast_transforms": self._transforms,
+            "ast_transforms": self._planner.transforms,
         }
 
     @property
     def cache(self) -> CompilationCache | None:
         """The compilation cache; None where the configuration switched it off."""
-        return self._cache
+        return self._planner.cache
 
     @property
     def _pending_coroutines(self) -> set[Any]:
@@ -179,25 +171,11 @@ class AsyncExecutor:
 
     def analyze_execution_mode(self, code: str) -> ExecutionMode:
         """The mode of ``code`` against this namespace; UNKNOWN only for what does not compile."""
-        try:
-            compiled = self._compile(code, 1, "<cell>")
-        except CompilationError:
-            return ExecutionMode.UNKNOWN
-        return decide(compiled, self._dict)[0]
+        return self._planner.find_mode(code)
 
     def explain_mode(self, code: str) -> ModeReport:
         """The mode and placement of ``code`` against this namespace, with every reason."""
-        from pyrepl3.lang.modes import explain_mode  # noqa: PLC0415  on request only
-
-        report = explain_mode(code, self._dict, flags=self.namespace.flags)
-        if code in self._blocked and report.placement == "loop":
-            compiled = self._compile(code, 1, "<cell>")
-            if not (compiled.is_async or compiled.needs_loop):
-                reason = Reason(kind="blocked_before", name="", text="it held the loop last time")
-                return ModeReport(
-                    mode=report.mode, placement="thread", reasons=(*report.reasons, reason)
-                )
-        return report
+        return self._planner.explain(code)
 
     async def execute(self, code: str) -> Any:
         """The value of ``code``, run as one cell.
@@ -338,9 +316,8 @@ class AsyncExecutor:
             else:
                 await turn.acquire()
         try:
-            result = self._begin(execution, beside)
-            if result.__class__ is not tuple:
-                result = await result
+            begun = self._begin(execution, beside)
+            result = begun if isinstance(begun, tuple) else await begun
         finally:
             self._running.pop(execution.cell.id, None)
             if turn is not None:
@@ -359,16 +336,12 @@ class AsyncExecutor:
         source, filename = cell.source, cell.filename
         namespace.sources.add(filename, source, cell.first_line)
         try:
-            compiled = self._compile(source, cell.first_line, filename)
+            compiled = self._planner.compile(source, filename, cell.first_line)
         except CompilationError as error:
             self._announce(execution, ExecutionMode.UNKNOWN, "loop")
-            self._propose(error, source)
+            propose_repair(error, source)
             return False, error
-        mode, placement = decide(compiled, self._dict)
-        if placement == "loop" and not (compiled.is_async or compiled.needs_loop):
-            # Beside others a cell must not hold them up; one that held them up once goes at once.
-            if beside or (self._blocked and source in self._blocked):
-                placement = "thread"
+        mode, placement = self._planner.decide(compiled, source, beside=beside)
         self._announce(execution, mode, placement)
         namespace.note(compiled)
         if compiled.nested:
@@ -405,7 +378,9 @@ class AsyncExecutor:
         result = context.run(evaluate, execution, run, around)
         held = time.perf_counter() - begun
         if held > BLOCKED_AFTER and not compiled.needs_loop:
-            self._note_blocked(execution, source, held)
+            self._planner.note_blocked(source)
+            if execution.sink is not None:
+                execution.sink.emit(Blocked(cell_id=cell.id, seconds=held))
         return result
 
     def _announce(self, execution: Execution, mode: ExecutionMode, placement: Placement) -> None:
@@ -419,28 +394,6 @@ class AsyncExecutor:
                 Started(cell=execution.cell, mode=mode, placement=placement, at=now())
             )
 
-    def _compile(self, source: str, first_line: int, filename: str) -> CompiledCell:
-        """Compiled, under this file name or another's; the same text compiles once."""
-        cache, flags = self._cache, self.namespace.flags
-        if cache is not None:
-            found = cache.lookup(source, flags, first_line)
-            if found is not None:
-                return found
-        compiled = compile_cell(
-            source, filename, flags=flags, first_line=first_line, transform=self._transform
-        )
-        if cache is not None:
-            cache.store(source, flags, first_line, compiled)
-        if compiled.wrapped and self._collect:
-            self._transforms += 1
-        return compiled
-
-    def _note_blocked(self, execution: Execution, source: str, held: float) -> None:
-        if len(self._blocked) < 10_000:  # a bound: each entry holds a source text
-            self._blocked.add(source)
-        if execution.sink is not None:
-            execution.sink.emit(Blocked(cell_id=execution.cell.id, seconds=held))
-
     def _guard(self, execution: Execution, run: Run) -> Guard:
         limits = self._limits
         if limits is not None and limits.coroutines is not None:
@@ -449,13 +402,6 @@ class AsyncExecutor:
         codes = [code for code in (body, tail) if code is not None]
         traced = [*codes, *compiled.nested] if self._trace and execution.sink else []
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
-
-    def _propose(self, error: CompilationError, source: str) -> None:
-        from pyrepl3.lang.repair import propose  # noqa: PLC0415  only for what does not compile
-
-        repair = propose(source, error)
-        if repair is not None:
-            error.proposal, error.changes = repair.source, repair.changes
 
     # --- for a host of the loop -----------------------------------------------------------------------
 

@@ -1,0 +1,107 @@
+"""Planner: the source of a cell in; its compiled code, mode and placement out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyrepl3.errors import CompilationError
+from pyrepl3.lang.cache import CompilationCache
+from pyrepl3.lang.compile import CompiledCell, compile_cell
+from pyrepl3.lang.modes import place
+from pyrepl3.records import ExecutionMode, ModeReport, Reason
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Callable
+
+    from pyrepl3.config import ExecutorConfig
+    from pyrepl3.records import Placement
+    from pyrepl3.run.namespace import NamespaceManager
+
+REMEMBERED = 10_000
+"""Sources that held the loop, at most; each is kept as text."""
+
+
+class Planner:
+    """Compiles cells, each text once, and decides where they run, against one namespace.
+
+    ``transform`` is the seam for passes over the tree. Any thread.
+    """
+
+    def __init__(self, namespace: NamespaceManager, config: ExecutorConfig | None) -> None:
+        self._namespace = namespace
+        self._dict = namespace.get_for_execution()
+        self.transform: Callable[[ast.Module], ast.Module] | None = None
+        self.transforms = 0
+        """Cells that only the fallback could compile (a top-level ``return``)."""
+        self.cache: CompilationCache | None = None
+        self._blocked: set[str] = set()
+        if config is None:
+            self.cache = CompilationCache()
+        elif config.enable_compilation_cache:
+            self.cache = CompilationCache(config.cache_size, config.cache_bytes)
+
+    def compile(self, source: str, filename: str, first_line: int = 1) -> CompiledCell:
+        """Compiled under ``filename``, or under another's: see ``renamed``. Raises CompilationError."""
+        cache, flags = self.cache, self._namespace.flags
+        if cache is not None:
+            found = cache.lookup(source, flags, first_line)
+            if found is not None:
+                return found
+        compiled = compile_cell(
+            source, filename, flags=flags, first_line=first_line, transform=self.transform
+        )
+        if cache is not None:
+            cache.store(source, flags, first_line, compiled)
+        self.transforms += compiled.wrapped
+        return compiled
+
+    def decide(
+        self, compiled: CompiledCell, source: str, *, beside: bool
+    ) -> tuple[ExecutionMode, Placement]:
+        """Mode and placement now. ``beside``: other cells run at the same time."""
+        mode, placement = place(compiled, self._dict)
+        if (
+            # Beside others a cell must not hold them up; one that held them up once goes at once.
+            (beside or (self._blocked and source in self._blocked))
+            and placement == "loop"
+            and not (compiled.is_async or compiled.needs_loop)
+        ):
+            return mode, "thread"
+        return mode, placement
+
+    def note_blocked(self, source: str) -> None:
+        """Remember that this text held the loop: next time it goes to the thread."""
+        if len(self._blocked) < REMEMBERED:
+            self._blocked.add(source)
+
+    def find_mode(self, source: str) -> ExecutionMode:
+        """The mode of ``source``; UNKNOWN only for what does not compile."""
+        try:
+            compiled = self.compile(source, "<cell>")
+        except CompilationError:
+            return ExecutionMode.UNKNOWN
+        return self.decide(compiled, source, beside=False)[0]
+
+    def explain(self, source: str) -> ModeReport:
+        """Mode and placement of ``source`` with every reason."""
+        from pyrepl3.lang.modes import explain_mode  # noqa: PLC0415  on request only
+
+        report = explain_mode(source, self._dict, flags=self._namespace.flags)
+        if source in self._blocked and report.placement == "loop":
+            compiled = self.compile(source, "<cell>")
+            if self.decide(compiled, source, beside=False)[1] == "thread":
+                reason = Reason(kind="blocked_before", name="", text="it held the loop last time")
+                return ModeReport(
+                    mode=report.mode, placement="thread", reasons=(*report.reasons, reason)
+                )
+        return report
+
+
+def propose_repair(error: CompilationError, source: str) -> None:
+    """Give ``error`` a repaired source and what it changes, where one is found. Runs nothing."""
+    from pyrepl3.lang.repair import propose  # noqa: PLC0415  only for what does not compile
+
+    repair = propose(source, error)
+    if repair is not None:
+        error.proposal, error.changes = repair.source, repair.changes
