@@ -131,11 +131,10 @@ def reduce_member(pickler: BlobPickler, member: Any) -> Any:
     if session.definitions.name_of(cls) is None and is_importable(cls, session.name):
         return NotImplemented
     name = member._name_
-    if name is None or cls._member_map_.get(name) is not member:
+    if session.definitions.name_of(cls) is not None and id(cls) not in pickler.roots:
+        if cls._member_map_.get(name) is member:
+            return rebuild.find_member, (cls, name)
         return cls, (member._value_,)  # several flags at once
-    by_name = session.definitions.name_of(cls) is not None and id(cls) not in pickler.roots
-    if by_name:
-        return rebuild.find_member, (cls, name)
     pickler.by_value.add(id(member))
     getnewargs = getattr(cls._member_type_, "__getnewargs__", None)
     given = getnewargs(member) if getnewargs is not None else ()

@@ -100,7 +100,6 @@ class Snapshotter:
         self.notes = loader.notes
         self._work, self._touched = None, set()
         state = self._state = State()
-        state.ids = dict(zip(namespace, map(id, namespace.values()), strict=True))
         for name, reason in snapshot.lost.items():
             group = Group([name])
             group.lost = reason
@@ -109,6 +108,7 @@ class Snapshotter:
             names = [n for n in entry.blob.names if entry.reason is None and n in namespace]
             for name in names:
                 value = namespace[name]
+                state.ids[name] = id(value)
                 state.hold(name, keeper_of(value, len(entry.blob.data), plain=False))
                 if is_definition(value, self._module):
                     state.definitions.add(name, value)

@@ -14,6 +14,7 @@ import marshal
 import sys
 import types
 import typing
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -306,6 +307,17 @@ def make_module(name: str) -> types.ModuleType:
 
 def set_module(module: types.ModuleType, fields: dict[str, Any]) -> None:
     vars(module).update(fields)
+
+
+def call_quietly(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """``function(*args)``, for iterators of itertools: what pickle does with them is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return function(*args)
+
+
+def set_state_quietly(value: Any, state: Any) -> None:
+    call_quietly(value.__setstate__, (state,))
 
 
 def bind_method(owner: Any, name: str) -> Any:

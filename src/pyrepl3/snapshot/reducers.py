@@ -109,7 +109,8 @@ def reduce_own_way(pickler: BlobPickler, value: Any) -> Any:
     if isinstance(reduced, str):  # "I am the global of this name"
         if pickler.session.namespace.get(reduced) is value:
             if reduced in pickler.names:  # this is the blob that holds it
-                return object.__reduce_ex__(value, 5)
+                # Not object.__reduce_ex__: it would ask __reduce__ again.
+                return copyreg.__newobj__, (type(value),), value.__getstate__()  # type: ignore[attr-defined] # typeshed hides it
             return pickler.refer(reduced)
         raise UnstorableError(f"an object that calls itself {reduced!r}, and is not", value)
     return reduced
@@ -117,9 +118,12 @@ def reduce_own_way(pickler: BlobPickler, value: Any) -> Any:
 
 def reduce_single(pickler: BlobPickler, value: Any) -> Any:
     """A marker like ``dataclasses.MISSING``: without state, told by its identity."""
+    return NotImplemented if value.__getstate__() is not None else reduce_constant(pickler, value)
+
+
+def reduce_constant(pickler: BlobPickler, value: Any) -> Any:
+    """An object that is told by its identity: what its module calls it."""
     del pickler
-    if value.__getstate__() is not None:
-        return NotImplemented
     module = sys.modules[type(value).__module__]
     for name, found in list(vars(module).items()):
         if found is value:
@@ -134,7 +138,11 @@ def reduce_quietly(pickler: BlobPickler, value: Any) -> Any:
     del pickler
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return value.__reduce__()
+        function, args, *state = value.__reduce__()
+    if not state:
+        return rebuild.call_quietly, (function, args)
+    state_args = rebuild.call_quietly, (function, args), state[0], None, None
+    return (*state_args, rebuild.set_state_quietly)
 
 
 # --- modules and names ------------------------------------------------------------------------
@@ -226,7 +234,7 @@ def reduce_method(pickler: BlobPickler, method: Any) -> Any:
     name = getattr(function, "__name__", None)
     if isinstance(name, str) and _class_holds(type(owner), name, function):
         return rebuild.bind_method, (owner, name)
-    if isinstance(owner, type) and isinstance(name, str):
+    if isinstance(owner, type) and type(name) is str:
         for base in owner.__mro__:
             held = vars(base).get(name)
             if held is not None:
@@ -379,6 +387,7 @@ _EXACT: dict[str, Handler] = {
     "builtins.odict_values": reduce_view,
     "builtins.weakref": reduce_weakref,
     "weakref.ReferenceType": reduce_weakref,
+    "dataclasses._FIELD_BASE": reduce_constant,
     "functools._lru_cache_wrapper": reduce_lru_cache,
     "numpy.ndarray": reduce_array,
     "weakref.WeakKeyDictionary": reduce_weakdict,

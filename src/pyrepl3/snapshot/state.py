@@ -45,7 +45,9 @@ class State:
     """What the store holds, as of the last mark."""
 
     def __init__(self) -> None:
-        self.ids: dict[str, int] = {}  # of the object that each name is bound to
+        self.ids: dict[str, int] = {}  # of the object that each of the user's names is bound to
+        self.names: list[str] = []  # every key of the namespace, in order, and
+        self.id_list: list[int] = []  # the ids of their objects
         self.holds: dict[str, object] = {}  # what keeps those ids from becoming another object's
         self.died: set[str] = set()  # names whose object is gone: the id says nothing
         self.groups: dict[str, Group] = {}  # of names that are no small atoms

@@ -5,7 +5,7 @@ One ``Work`` is one delta. It changes nothing outside itself until ``commit``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable
 from itertools import compress
 from operator import ne
 
@@ -28,7 +28,7 @@ class Work:
     ) -> None:
         self.state, self._skip = state, skip
         self.values = dict(namespace)  # one look at it: other threads may bind names meanwhile
-        self.ids = dict(zip(self.values, map(id, self.values.values()), strict=True))
+        self.names, self.ids = list(self.values), list(map(id, self.values.values()))
         self.definitions = state.definitions
         self.session = Session(namespace, module, self.definitions)
         self.changed: list[str] = []
@@ -59,19 +59,18 @@ class Work:
     # --- 1: new, rebound and deleted names ----------------------------------------------------
 
     def _scan(self) -> None:
-        state, ids = self.state, self.ids
+        state = self.state
         old = state.ids
-        if ids != old:
-            differ: Iterator[str]
-            if list(ids) == list(old):  # in C from end to end: nearly always only values differ
-                differ = compress(ids, map(ne, ids.values(), old.values()))
-            else:
-                get = old.get
-                differ = (name for name, key in ids.items() if get(name) != key)
-                self.deleted = [name for name in old.keys() - ids.keys() if self._is_user(name)]
-            self.changed = [name for name in differ if self._is_user(name)]
+        if self.names == state.names:  # in C from end to end: nearly always only values differ
+            differ: Iterable[str] = compress(self.names, map(ne, self.ids, state.id_list))
+        else:
+            get = old.get
+            pairs = zip(self.names, self.ids, strict=True)
+            differ = [name for name, key in pairs if get(name) != key]
+            self.deleted = [name for name in old.keys() - self.values.keys() if self._is_user(name)]
+        self.changed = [name for name in differ if self._is_user(name)]
         for name in list(state.died):
-            if name in ids and name not in self.changed and self._is_user(name):
+            if name in self.values and name not in self.changed and self._is_user(name):
                 self.changed.append(name)
         for name in self.changed:
             if is_small_atom(self.values[name]):
@@ -137,8 +136,7 @@ class Work:
             if group in self._retaken:
                 continue
             self._retaken.add(group)
-            names = [n for n in group.names if self.ids.get(n) == self.state.ids.get(n, 0)]
-            names = [n for n in names if n not in self.changed]
+            names = [n for n in group.names if n in self.values and n not in self.changed]
             if names:
                 units.append(sorted(names))
         return units
@@ -206,7 +204,11 @@ class Work:
             names = set(pickled.names)
             old = state.groups.get(pickled.names[0])
             # What a group reached before, no other group in the store does.
-            fresh = pickled.reach - old.reach if old in self._retaken and old else pickled.reach
+            fresh = (
+                pickled.reach - old.reach
+                if old is not None and old in self._retaken
+                else pickled.reach
+            )
             for group in {state.owners[key] for key in fresh & state.owners.keys()}:
                 for unit in self._retake([group]):
                     names.update(unit)
@@ -295,7 +297,7 @@ class Work:
         if not hasattr(self, "_names"):
             self._names = {
                 key: name
-                for name, key in self.ids.items()
+                for name, key in zip(self.names, self.ids, strict=True)
                 if self._is_user(name) and not is_small_atom(self.values[name])
             }
         name = self._names.get(id(value))
@@ -317,7 +319,7 @@ class Work:
         kept: dict[Pickled, Group] = {}
         for pickled in blobs:
             old = state.groups.get(pickled.names[0])
-            if old in self._retaken and old is not None and old.lost is None:
+            if old is not None and old in self._retaken and old.lost is None:
                 if old.names == set(pickled.names):
                     kept[pickled] = old
         for group in self._retaken.difference(kept.values()):
@@ -333,8 +335,12 @@ class Work:
                 state.add(group)
         for group in self.lost.values():
             state.add(group)
-        state.ids, state.definitions = self.ids, self.definitions
+        state.definitions = self.definitions
+        state.names, state.id_list = self.names, self.ids
+        for name in self.deleted:
+            del state.ids[name]
         for name in self.changed:
+            state.ids[name] = id(self.values[name])
             made = self.done.get(name)
             size, plain = (len(made.data), made.plain) if made is not None else (0, False)
             state.hold(name, keeper_of(self.values[name], size, plain=plain))
