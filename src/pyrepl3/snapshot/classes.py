@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pyrepl3.snapshot.pickler import BlobPickler
 
 _IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
-_NEVER = frozenset({"__dict__", "__weakref__", "__module__", "_abc_impl", *_IN_BODY[1:]})
+_NEVER = frozenset(  # "__slotnames__" is copyreg's own note, made when the first instance is pickled
+    {"__dict__", "__weakref__", "__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]}
+)
 # Their hooks only set attributes of the class itself, and those are stored.
 _HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})
 _NAMES_IN_TYPES = {

@@ -211,7 +211,8 @@ def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object])
 def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
     """The ids in the memo of objects that live on, and whether all are plain containers."""
     kinds, by_value = pickler.session.kinds, pickler.by_value
-    ours = {id(item) for item in pickler.keep}
+    pickler.keep.clear()
+    pickler.last = None
     memo = pickler.memo.copy()
     pickler.clear_memo()
     entries = [entry for entry in memo.values() if kinds[type(entry[1])] and entry[0] >= SEEDS]
@@ -226,7 +227,6 @@ def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
     plain = not by_value and not pickler.buffers
     plain = plain and all(type(entry[1]) in _PLAIN for entry in live)
     reach.update(pickler.buffers)
-    reach -= ours - pickler.buffers.keys()
     return reach, plain
 
 
