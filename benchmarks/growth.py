@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import clock, slope
 from benchmarks.peers import run_bare
@@ -32,7 +33,8 @@ KINDS = {
     "await": "await asyncio.sleep(0, {n})",
     "print": "print('cell', {n})",
 }
-FLAT_BYTES = 64  # a cell; a leaked code object has 300 and more
+FLAT_OBJECTS = 0.05  # blocks that Python's allocator has handed out, a cell: a leak has 1 and more
+FLAT_BYTES = 128  # a cell: over 8,000 cells one arena of that allocator, of 1 MiB, more or less
 FLAT_TIME = 1.25  # last tenth by first tenth
 
 SAMPLES = 50
@@ -42,7 +44,8 @@ async def grow(where: str, kind: str, cells: int) -> dict[str, object]:
     """Run ``cells`` cells. Resident bytes after each fiftieth part, and seconds for each cell."""
     template = KINDS[kind]
     times = array("d", bytes(8 * cells))  # not a list, which would grow by 32 bytes a cell itself
-    memory: list[tuple[int, int]] = []
+    memory, blocks = array("q", bytes(8 * SAMPLES)), array("q", bytes(8 * SAMPLES))
+    every = cells // SAMPLES
     async with AsyncExitStack() as stack:
         execute = await _opened(where, stack)
         await execute("import asyncio")
@@ -51,22 +54,29 @@ async def grow(where: str, kind: str, cells: int) -> dict[str, object]:
             begun = clock()
             await execute(source)
             times[n] = clock() - begun
-            if (n + 1) % (cells // SAMPLES) == 0:
+            if (n + 1) % every == 0:
                 gc.collect()
-                memory.append((n + 1, _resident()))
+                memory[n // every] = _resident()
+                blocks[n // every] = sys.getallocatedblocks()
     # Until then what is bounded fills: the compilation cache, the sources of recent cells.
-    settled = [(float(n), float(size)) for n, size in memory if n > max(cells // 5, 1_500)]
+    settled = range(max(cells // 5, 1_500) // every, SAMPLES)
     tenth = cells // 10
     return {
         "where": where,
         "kind": kind,
         "cells": cells,
-        "bytes_a_cell": slope(settled),
-        "first_mib": memory[0][1] / 2**20,
-        "last_mib": memory[-1][1] / 2**20,
-        "first_us": statistics.median(times[tenth // 10 : tenth]) * 1e6,
-        "last_us": statistics.median(times[-tenth:]) * 1e6,
+        "bytes_a_cell": slope([(i * every, memory[i]) for i in settled]),
+        "objects_a_cell": slope([(i * every, blocks[i]) for i in settled]),
+        "first_mib": memory[0] / 2**20,
+        "last_mib": memory[-1] / 2**20,
+        "first_us": _usual(times[tenth // 10 : tenth]) * 1e6,
+        "last_us": _usual(times[-tenth:]) * 1e6,
     }
+
+
+def _usual(times: array[float]) -> float:
+    """The fastest but one of ten: the first and the last tenth cannot be measured in turns."""
+    return statistics.quantiles(times, n=10)[0]
 
 
 async def _opened(where: str, stack: AsyncExitStack) -> Callable[[str], Awaitable[object]]:
@@ -101,7 +111,8 @@ def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
     plan = [(where, kind, cells) for kind in kinds for where in ("bare", "executor", "session")]
     if kept:
         plan.append(("kept", "plain", kept))
-    grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "µs a cell: first, last tenth"]]
+    grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "objects a cell", "µs a cell"]]
+    ours: list[dict[str, Any]] = []
     for where, kind, count in plan:
         command = [sys.executable, "-m", "benchmarks.growth", where, kind, str(count)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -109,7 +120,9 @@ def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
             report.note(f"growth of {where}, {kind} failed:\n{done.stderr}")
             continue
         found = json.loads(done.stdout.splitlines()[-1])
-        aging = found["last_us"] / found["first_us"]
+        found["aging"] = found["last_us"] / found["first_us"]
+        if where != "bare":
+            ours.append(found)
         grid.append(
             [
                 str(count),
@@ -117,14 +130,19 @@ def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
                 where,
                 f"{found['first_mib']:.1f} to {found['last_mib']:.1f}",
                 number(found["bytes_a_cell"]),
-                f"{number(found['first_us'])}, {number(found['last_us'])} ({aging:.2f}x)",
+                f"{found['objects_a_cell']:.3f}",
+                f"{number(found['first_us'])}, then {number(found['last_us'])}",
             ]
         )
-        if where != "bare":
-            name = f"{count:,} {kind} cells, {where}"
-            report.target(f"{name}: growth", FLAT_BYTES, "B a cell", found["bytes_a_cell"])
-            report.target(f"{name}: last tenth by first", FLAT_TIME, "x", aging)
     report.note("## One session, many cells\n\n" + "\n".join(markdown(grid)))
+    for key, claim, bound, unit in (
+        ("objects_a_cell", "growth", FLAT_OBJECTS, "objects a cell"),
+        ("bytes_a_cell", "growth", FLAT_BYTES, "B a cell"),
+        ("aging", "last tenth by first tenth", FLAT_TIME, "x"),
+    ):
+        worst = max(ours, key=lambda found: float(found[key]))
+        where = f"{worst['cells']:,} {worst['kind']} cells, {worst['where']}"
+        report.target(f"many cells, {claim}; worst: {where}", bound, unit, worst[key])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ type Batch = Callable[[list[str]], Awaitable[float]]
 """Runs these cells one after the other. Returns seconds, all that is no part of the work left out."""
 
 clock = time.perf_counter
+LEAST = 20  # cells a batch
 
 
 @dataclass
@@ -38,17 +39,17 @@ async def in_turns(
 ) -> dict[str, Cost]:
     """A B C A B C …: each way runs ``sources(n)``, with an n that takes it about ``seconds``.
 
-    Short batches in many rounds: what else the machine does then hits all alike.
+    Short batches in many rounds: what else the machine does then hits all alike. Each begins with
+    cells that do not count, for the caches of the processor still hold the way before.
     """
     sizes = {}
     for name, batch in ways.items():
-        n = 1
-        while (spent := await batch(sources(n))) < seconds / 4 and n < 10_000:
-            n *= 4
-        sizes[name] = max(1, round(n * seconds / spent))
+        await batch(sources(LEAST))
+        sizes[name] = max(LEAST, round(LEAST * seconds / await batch(sources(LEAST))))
     costs = {name: Cost() for name in ways}
     for _ in range(rounds):
         for name, batch in ways.items():
+            await batch(sources(2))
             cells = sources(sizes[name])
             costs[name].samples.append(await batch(cells) / len(cells))
     return costs

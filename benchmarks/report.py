@@ -112,13 +112,13 @@ class Report:
 
     @property
     def noise(self) -> float:
-        """How far medians lie above minima, on average over all costs: 1 is a quiet machine."""
+        """How far medians lie above minima, on average over costs of cells: 1 is a quiet machine."""
         ratios = [
             cost.median / cost.minimum
             for table in self.tables
+            if table.unit == "µs"
             for row in table.rows.values()
             for cost in row.values()
-            if cost.minimum > 0 and len(cost.samples) > 2
         ]
         return sum(ratios) / len(ratios) if ratios else 1.0
 
