@@ -59,9 +59,11 @@ class LineReader:
                 continue
             data = os.read(self._descriptor, 65536)
             self._rest += data
-            if not data or os.isatty(self._descriptor):
-                # Of a terminal one read is one line, or Ctrl-D, which ends this question only.
-                break
+            if os.isatty(self._descriptor):
+                if data.endswith(b"\n"):
+                    self._console.typed()
+                break  # one read is one line, or Ctrl-D, which ends this question only
+            self._over = not data
         if not self._rest:
             raise EOFError("end of input")
         line, _, self._rest = self._rest.partition(b"\n")

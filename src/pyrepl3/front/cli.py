@@ -240,7 +240,8 @@ def _run_file(
     from pyrepl3.errors import SourceError  # noqa: PLC0415
     from pyrepl3.front.asking import LineReader  # noqa: PLC0415
     from pyrepl3.front.console import Console  # noqa: PLC0415
-    from pyrepl3.front.job import Job, Stop, run_job  # noqa: PLC0415
+    from pyrepl3.front.interrupts import Interrupts  # noqa: PLC0415
+    from pyrepl3.front.job import Job, run_job  # noqa: PLC0415
     from pyrepl3.front.render import TextReport  # noqa: PLC0415
     from pyrepl3.front.report import Reports  # noqa: PLC0415
 
@@ -260,7 +261,7 @@ def _run_file(
         restart=getattr(options, "restart", False),
         keep_going=getattr(options, "keep_going", False),
     )
-    stop = Stop()
+    interrupts = Interrupts()
     reader = LineReader(console)
 
     def started(session: Any) -> None:
@@ -273,11 +274,11 @@ def _run_file(
                 job,
                 report,
                 reader=reader,
-                stop=stop,
+                interrupts=interrupts,
                 closed=lambda: console.closed,
                 started=started,
             ),
-            on_sigint=stop.press,
+            on_sigint=interrupts.press,
         )
     except SourceError as error:  # the notebook could not be written
         console.progress("")

@@ -126,6 +126,11 @@ class Console:
             broken = not self._fresh and self.err_is_terminal
             self.err(("\n" if broken else "") + text + "\n")
 
+    def typed(self) -> None:
+        """Somebody pressed Enter at the terminal: its cursor stands at the start of a line."""
+        with self._lock:
+            self._fresh = True
+
     def style(self, text: str, style: str) -> str:
         """``text`` for standard error in a style of ours, where colours are wanted."""
         return f"{_STYLES[style]}{text}{_RESET}" if self.err_colour else text

@@ -13,6 +13,7 @@ from pyrepl3.config import Limits
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.cells import SourceCell, SourceFile
+from pyrepl3.front.interrupts import INTERRUPTED, Interrupts
 from pyrepl3.front.report import Report
 from pyrepl3.front.resume import Plan, plan
 from pyrepl3.front.sources import STDIN_NAME
@@ -29,10 +30,7 @@ from pyrepl3.records import (
 )
 
 DONE, ERROR, USAGE = 0, 1, 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
-
-_PRESSES = 3  # of Ctrl-C while no cell runs, until the process ends at once
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,27 +46,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     keep_going: bool = False
 
 
-class Stop:
-    """Ctrl-C while no cell runs: the run ends before its next cell, or at once if pressed again."""
-
-    def __init__(self) -> None:
-        self.presses = 0
-
-    def press(self) -> None:
-        """Called on the main thread, by the signal handler."""
-        self.presses += 1
-        if self.presses >= _PRESSES:
-            # Restoring or committing something huge. A commit is atomic: the last one counts.
-            os._exit(INTERRUPTED)
-
-
 async def run_job(
     open_session: Callable[..., Any],
     job: Job,
     report: Report,
     *,
     reader: LineReader,
-    stop: Stop,
+    interrupts: Interrupts,
     closed: Callable[[], bool] = lambda: False,
     started: Callable[[Any], None] = lambda _: None,
 ) -> int:
@@ -98,7 +82,7 @@ async def run_job(
         started(session)
         todo = await _resume(session, job, report, held)
         _dress_main(job.file)
-        status = await _run_cells(session, job, todo, report, stop, closed)
+        status = await _run_cells(session, job, todo, report, interrupts, closed)
         await _name_tasks(session, report)
     finally:
         await opening.__aexit__(None, None, None)
@@ -159,19 +143,22 @@ async def _run_cells(
     job: Job,
     todo: Plan,
     report: Report,
-    stop: Stop,
+    interrupts: Interrupts,
     closed: Callable[[], bool],
 ) -> int:
     status = DONE
     if todo.over:
         return status
     for i in range(todo.first, len(job.file.cells)):
-        if stop.presses:
+        if interrupts.presses:
             report.note("interrupted between two cells")
             return INTERRUPTED
         cell = job.file.cells[i]
         report.cell(i, cell)
-        outcome = await session.run(cell.source, filename=cell.filename, first_line=cell.first_line)
+        with interrupts.ordered(session):
+            outcome = await session.run(
+                cell.source, filename=cell.filename, first_line=cell.first_line
+            )
         if cell.timed:
             text = f"Wall time: {_readable(outcome.duration)}\n"
             report.event(Output(cell_id=outcome.cell.id, stream="stdout", text=text))

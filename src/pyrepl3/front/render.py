@@ -93,9 +93,9 @@ class TextReport:
             case Finished(outcome=outcome):
                 self._outcome(outcome)
             case Committed(lost=lost):
-                self.lost(lost, "cannot be stored and would be lost with this process")
+                self.lost(lost, "would be lost with this process")
             case Restored(lost=lost):
-                self.lost(lost, "could not come back")
+                self.lost(lost, "did not come back")
             case Blocked() | Line():
                 pass  # for programs: see --json
             case _:
@@ -114,7 +114,8 @@ class TextReport:
                 if isinstance(error, CompilationError):
                     self.proposal(outcome.cell.source, error)
             case Interrupted():
-                self._interrupted(outcome)
+                if not self._console.closed:  # else it was us who stopped it, and nobody reads on
+                    self._interrupted(outcome)
             case Replayed(events=events, shown=shown, text=text, data=data):
                 for each in events:
                     self.event(each)
@@ -210,9 +211,9 @@ def describe(plan: Plan, session: str, total: int, *, replay: bool) -> str:
         others = f"{plan.ground} cell{'s' * (plan.ground != 1)}"
         text = f"session {session}: on top of the {others} that it holds"
     elif plan.over:
-        text = f"session {session}: all {kept} done, nothing to run"
+        text = f"session {session}: all {n} cells finished, nothing to run"
         if plan.why == "exited":
-            text = f"session {session}: {kept} done, the last ended the run; nothing to run"
+            text = f"session {session}: {kept}, the last ended the run; nothing to run"
         if not replay:
             text += " (--replay shows the output, --restart runs it again)"
     elif n:

@@ -12,6 +12,7 @@ from pyrepl3.errors import CompilationError, PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.console import Console
 from pyrepl3.front.editor import Editor, EntryEnd, EntryInterrupt, open_editor
+from pyrepl3.front.interrupts import Interrupts
 from pyrepl3.front.job import USAGE, exit_status
 from pyrepl3.front.render import TextReport
 from pyrepl3.records import Event, Failed, Finished, Restored
@@ -36,6 +37,8 @@ class Prompt:
         self._report = TextReport(self._console)
         self._reader = LineReader(self._console)
         self._editor: Editor | None = None
+        self._reading = False
+        self._interrupts = Interrupts()
 
     async def main(self, open_session: Callable[..., Any]) -> int:
         """Open the session, then read and run until the end. On the control thread's loop."""
@@ -63,12 +66,15 @@ class Prompt:
 
     def press(self) -> None:
         """Ctrl-C while no cell runs. On the main thread, from the signal handler."""
-        if self._editor is not None:
+        if self._reading and self._editor is not None:
             self._editor.interrupt()
+        else:
+            self._interrupts.press()
 
     async def _loop(self, session: Any, editor: Editor) -> int:
         proposal = ""
         while not self._console.closed:
+            self._reading = True
             try:
                 text = await editor.read(proposal=proposal)
             except EntryInterrupt:
@@ -76,12 +82,16 @@ class Prompt:
                 continue
             except EntryEnd:
                 break
+            finally:
+                self._reading = False
+                self._interrupts.presses = 0
             proposal = ""
             if not text.strip():
                 continue
             if text.strip() in {"exit", "quit", "exit()", "quit()"}:
                 break
-            outcome = await session.run(text + "\n")
+            with self._interrupts.ordered(session):
+                outcome = await session.run(text + "\n")
             match outcome:
                 case Failed(error=SystemExit() as error):
                     return exit_status(error)

@@ -126,17 +126,18 @@ class NotebookReport:
                 "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                 "language_info": {"name": "python"},
             }
-            minor = 5
         else:
             cells = [_clean(cell, n) for n, cell in enumerate(old["cells"], 1)]
             where = {index: cell.position for index, cell in enumerate(file.cells)}
             found = old.get("metadata")
-            metadata = found if isinstance(found, dict) else {}
-            minor = 5
+            metadata = dict(found) if isinstance(found, dict) else {}
+            kernel = metadata.get("kernelspec")
+            if isinstance(kernel, dict):  # the format wants both names; not every writer gives them
+                metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", **kernel}
         for index, position in where.items():
             cells[position]["outputs"] = self._outputs[index]
             cells[position]["execution_count"] = self._counts[index]
-        return {"nbformat": 4, "nbformat_minor": minor, "metadata": metadata, "cells": cells}
+        return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells}
 
     def _outcome(self, index: int, outcome: Outcome) -> None:
         match outcome:
