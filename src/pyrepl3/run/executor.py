@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pyrepl3.records import Delta, ModeReport, Outcome, Placement, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.evaluator import Result, Run
+    from pyrepl3.run.imports import ImportController
     from pyrepl3.run.routes import Place
 
 BLOCKED_AFTER = (
@@ -103,6 +104,7 @@ class AsyncExecutor:
         self._routing = Routing()
         self._kept: Checkpoints | None = None
         self._closed = False
+        self.imports: ImportController | None = None
         self._stages = tuple(stages)
         self._limits: Limits | None = None
         self._trace = False
@@ -132,7 +134,7 @@ class AsyncExecutor:
             from pyrepl3.run.imports import ImportController  # noqa: PLC0415  only with a policy
 
             self.imports = ImportController(config)
-            self._dict["__builtins__"] = self.imports.builtins()
+            self.imports.guard(self._dict)
 
     # --- what the specification names -----------------------------------------------------------
 
@@ -281,6 +283,8 @@ class AsyncExecutor:
         """The part of ``aclose`` that needs no loop. Idempotent."""
         self._closed = True
         self.coroutines.cleanup()
+        if self.imports is not None:
+            self.imports.release()
         self._routing.close()
         self.namespace.close()
         self.coordinator.close()
