@@ -53,8 +53,7 @@ class Histogram:
         self.count += 1
         if duration > 0.0:
             self.total += duration
-        if duration > self.largest:
-            self.largest = duration
+        self.largest = max(self.largest, duration)
         if duration < self.smallest:
             self.smallest = max(duration, 0.0)
 
@@ -242,7 +241,7 @@ class ExecutionMetrics:
                 name="prometheus_client",
             ) from error
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]  # a Collector is what has collect()
+        registry.register(self)  # a Collector is what has collect()
         return str(generate_latest(registry).decode("utf-8"))
 
     def collect(self) -> list[Any]:

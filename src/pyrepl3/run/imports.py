@@ -115,7 +115,7 @@ def _hook() -> None:
     controlled_function.__doc__ = import_function.__doc__
     _originals["hooks"] = (controlled_module, controlled_function)
     importlib.import_module = controlled_module
-    importlib.__import__ = controlled_function  # type: ignore[assignment]
+    importlib.__import__ = controlled_function
 
 
 def _unhook() -> None:
