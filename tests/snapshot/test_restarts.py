@@ -164,6 +164,12 @@ CASES = {
         ],
         "assert l.first() == 1 and l.tag == 'x' and d['zz'] == 'zz' and i == 7 and type(i) is I and s == 'AB' and type(s) is St and str(e) == '1-2' and e.a == 1 and type(e) is Ex",
     ),
+    "names that the metaclass knows": (
+        [
+            "class M(type):\n    @property\n    def tag(cls): return 'meta'\n    def __eq__(c, o): raise ValueError\n    __hash__ = type.__hash__\nclass C(metaclass=M):\n    tag = 'mine'\n    @property\n    def __name__(self): return C\n    @property\n    def __dict__(self): return {'d': __class__}\nclass D:\n    @property\n    def __class__(self): return int\nc = C()"
+        ],
+        "assert c.tag == 'mine' and C.tag == 'meta' and C.__name__ == 'C' and c.__name__ is C and c.__dict__['d'] is C and type(D()) is D and isinstance(D(), int)",
+    ),
     "shared objects": (
         ["a = []; b = [a]; c = {'a': a, 'b': b}", "a.append(b)"],
         "assert b[0] is a and c['a'] is a and c['b'] is b and a[0] is b",

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from pyrepl3.snapshot.pickler import BlobPickler
 
 _IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
-_NEVER = frozenset(  # "__slotnames__" is copyreg's own note, made when the first instance is pickled
-    {"__dict__", "__weakref__", "__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]}
+# "__slotnames__" is copyreg's own note, made when the first instance is pickled.
+_NEVER = frozenset({"__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]})
+_MAY_BE_SET = frozenset(  # descriptors of ``type`` that write into the class's own dict
+    {"__abstractmethods__", "__annotations__", "__doc__", "__type_params__"}
 )
 # Their hooks only set attributes of the class itself, and those are stored.
 _HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})
+_SINGLETONS = frozenset({id(type(None)), id(type(...)), id(type(NotImplemented))})
 _NAMES_IN_TYPES = {
     id(value): name for name, value in vars(types).items() if isinstance(value, type)
 }
@@ -35,7 +38,7 @@ def reduce_class(pickler: BlobPickler, cls: type[Any]) -> Any:
     if name is not None and id(cls) not in pickler.roots:
         return pickler.refer(name)
     if name is None:
-        if cls in (type(None), type(...), type(NotImplemented)) or is_importable(cls, session.name):
+        if id(cls) in _SINGLETONS or is_importable(cls, session.name):
             return NotImplemented
         if id(cls) in _NAMES_IN_TYPES:
             return getattr, (types, _NAMES_IN_TYPES[id(cls)])
@@ -64,9 +67,10 @@ def _bare(pickler: BlobPickler, cls: type[Any], name: str | None) -> tuple[Any, 
         slots = [k for k, v in own.items() if _is_slot(cls, v)]
         slots += [k for k in ("__dict__", "__weakref__") if k in own and _is_mine(cls, own[k])]
         body["__slots__"] = tuple(slots)
-    for key in _IN_BODY:
-        if key in own:
+    for key in own:
+        if key in _IN_BODY or _only_in_body(cls, key):
             body[key] = own[key]
+    pickler.keep.append(body)
     metaclass = type(cls)
     maker = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
     return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
@@ -77,9 +81,11 @@ def _state_of(pickler: BlobPickler, cls: type[Any]) -> tuple[Any, ...]:
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
     for key, value in list(vars(cls).items()):
-        if key in _NEVER or _is_slot(cls, value):
+        if key in _NEVER or _is_slot(cls, value) or _is_mine(cls, value):
             continue
-        if isinstance(value, _BEHAVIOUR):
+        if _only_in_body(cls, key):
+            continue
+        if issubclass(type(value), _BEHAVIOUR):
             behaviour[key] = value
         else:
             data[key] = value
@@ -107,6 +113,16 @@ _BEHAVIOUR = (types.FunctionType, classmethod, staticmethod, property, types.Wra
 
 def _is_slot(cls: type[Any], value: object) -> bool:
     return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
+
+
+def _only_in_body(cls: type[Any], key: str) -> bool:
+    """Whether setting ``key`` on the class would do something else: the metaclass knows the name."""
+    if key in _MAY_BE_SET:
+        return False
+    for kind in type(cls).__mro__:
+        if key in vars(kind):
+            return hasattr(type(vars(kind)[key]), "__set__") and not _is_mine(cls, vars(cls)[key])
+    return False
 
 
 def _is_mine(cls: type[Any], value: Any) -> bool:

@@ -64,13 +64,13 @@ class Definitions:
 
 def is_definition(value: object, module: str) -> bool:
     """Whether ``value`` may be referred to by name in the session whose module is ``module``."""
-    kind = type(value)
-    if kind is FunctionType or isinstance(value, type):
+    kind = type(value)  # never isinstance: it asks the value for its __class__, which is user code
+    if kind is FunctionType or issubclass(kind, type) or is_other_kind(kind):
         try:
             return not is_importable(value, module)
         except UnstorableError:
             return False
-    return is_other_kind(kind) and not is_importable(value, module)
+    return False
 
 
 def is_other_kind(kind: type[Any]) -> bool:
@@ -83,7 +83,10 @@ def is_importable(value: Any, module: str) -> bool:
 
     Raises UnstorableError for what belongs to another session of this process.
     """
-    home = getattr(value, "__module__", None)
+    try:
+        home = value.__module__
+    except Exception:  # noqa: BLE001 - a metaclass may raise anything
+        return False
     if type(home) is not str or home == module:
         return False
     if home.startswith(CELLS):

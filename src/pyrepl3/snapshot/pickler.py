@@ -190,14 +190,16 @@ def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object])
     kind = VALUES
     if pickler.roots:
         kind = DEFINITIONS
-    elif all(isinstance(value, ModuleType) for value in values.values()):
+    elif all(issubclass(type(value), ModuleType) for value in values.values()):
         kind = MODULES
     file.write(MAGIC + kind + PROLOGUE)
     pickler.names = frozenset(values)
     root: object = dict(values)
     if kind == DEFINITIONS:
         pickler.bare = True
-        bare = tuple(v for v in values.values() if isinstance(v, type) and id(v) in pickler.roots)
+        bare = tuple(
+            v for v in values.values() if id(v) in pickler.roots and issubclass(type(v), type)
+        )
         pickler.dump(bare)
         pickler.bare = False
         order = sorted(pickler.unfinished, key=lambda cls: len(cls.__mro__))  # bases first

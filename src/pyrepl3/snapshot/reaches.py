@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from types import CellType, CodeType, FunctionType, MethodType
+from typing import Any
 
 ESCAPES = frozenset(
     {
@@ -68,43 +69,44 @@ def code_names(code: CodeType) -> set[str]:
     return names
 
 
-def _codes(value: object, namespace: Mapping[str, object], done: set[int]) -> Iterator[CodeType]:
+def _codes(start: object, namespace: Mapping[str, object], done: set[int]) -> Iterator[CodeType]:
     """The code objects behind a value; ``done`` holds the ids of what was followed."""
-    stack = [value]
+    stack = [start]
     while stack:
         item = stack.pop()
         if id(item) in done:
             continue
         done.add(id(item))
+        # A base of the type, not isinstance: that asks the object for its __class__, user code.
         kind = type(item)
-        if isinstance(item, FunctionType):
-            if item.__globals__ is namespace or item.__closure__:
-                yield item.__code__
-                stack.extend(item.__closure__ or ())
-                stack.extend(item.__defaults__ or ())
-                stack.extend((item.__kwdefaults__ or {}).values())
-                stack.extend(item.__dict__.values())
+        bases = kind.__mro__
+        value: Any = item
+        if kind is FunctionType:
+            if value.__globals__ is namespace or value.__closure__:
+                yield value.__code__
+                stack.extend(value.__closure__ or ())
+                stack.extend(value.__defaults__ or ())
+                stack.extend((value.__kwdefaults__ or {}).values())
+                stack.extend(value.__dict__.values())
         elif kind is CellType:
-            assert isinstance(item, CellType)
             try:
-                stack.append(item.cell_contents)
+                stack.append(value.cell_contents)
             except ValueError:
                 continue  # an empty cell
-        elif isinstance(item, MethodType):
-            stack += (item.__func__, item.__self__)
-        elif isinstance(item, (classmethod, staticmethod)):
-            stack.append(item.__func__)
-        elif isinstance(item, property):
-            stack += (item.fget, item.fset, item.fdel)
-        elif isinstance(item, functools.partial):
-            stack += (item.func, *item.args, *item.keywords.values())
-        elif isinstance(item, type):
-            if item.__flags__ & 1 << 9:  # made by Python code, not by C
-                if item.__module__ == namespace.get("__name__"):
-                    stack.extend(list(vars(item).values()))
-                stack.extend(item.__bases__)
-                stack.append(kind)
+        elif kind is MethodType:
+            stack += (value.__func__, value.__self__)
+        elif classmethod in bases or staticmethod in bases:
+            stack.append(value.__func__)
+        elif property in bases:
+            stack += (value.fget, value.fset, value.fdel)
+        elif functools.partial in bases:
+            stack += (value.func, *value.args, *value.keywords.values())
+        elif type in bases:
+            if value.__flags__ & 1 << 9:  # made at run time, not built in
+                if vars(value).get("__module__") == namespace.get("__name__"):
+                    stack.extend(list(vars(value).values()))
+                stack += (*type.__dict__["__bases__"].__get__(value), kind)
         else:
             stack.append(kind)
             if kind.__module__ == "functools":  # lru_cache, singledispatchmethod, partialmethod, …
-                stack.extend(getattr(item, "__dict__", {}).values())
+                stack.extend(getattr(value, "__dict__", {}).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 
@@ -18,8 +19,8 @@ _WORDS: dict[str, str] = {
     "builtins.frame": "a stack frame",
     "builtins.traceback": "a traceback",
     "builtins.super": "a super() object",
-    "builtins.weakproxy": "a weak proxy",
-    "builtins.weakcallableproxy": "a weak proxy",
+    "weakref.ProxyType": "a weak proxy",
+    "weakref.CallableProxyType": "a weak proxy",
     "_asyncio.Task": "a task",
     "asyncio.tasks.Task": "a task",
     "_asyncio.Future": "a future",
@@ -81,6 +82,9 @@ _WORDS: dict[str, str] = {
 }
 
 
+_CANNOT_PICKLE = re.compile(r"cannot pickle '(.+)' object")  # what C code says
+
+
 class UnstorableError(Exception):
     """An object cannot be stored: ``what`` it is ("a generator"), and the object itself."""
 
@@ -115,11 +119,11 @@ def explain_failure(error: BaseException, value: object) -> Failure:
     if isinstance(error, MemoryError):
         return Failure(what="a value", why="needs more memory to be stored than there is")
     kind = type(value)
-    what = _with_article(type_name(kind)) if value is not None else "a value"
+    what = _with_article(f"{type_name(kind)} object") if value is not None else "a value"
     text = safe_text(error)
-    if isinstance(error, TypeError) and text.startswith(("cannot pickle", "cannot 'pickle'")):
-        named = text.split("'")
-        called = find_words(kind) or (_with_article(named[1]) if len(named) > 2 else what)
+    named = _CANNOT_PICKLE.fullmatch(text)
+    if isinstance(error, TypeError) and named is not None:
+        called = find_words(kind) or _with_article(f"{named[1]} object")
         return Failure(what=called, why="cannot be stored", value=value)
     return Failure(what=what, why=f"cannot be stored ({type(error).__name__}: {text})", value=value)
 

@@ -218,7 +218,8 @@ def _type_arguments(kind: str, value: Any) -> tuple[tuple[Any, ...], dict[str, A
 
 def _find_variable(value: Any) -> tuple[types.ModuleType, str] | None:
     """The importable module that holds a ContextVar, and its name there: the var does not know."""
-    for module in list(sys.modules.values()):
+    modules: list[Any] = list(sys.modules.values())  # some put other things there
+    for module in modules:
         if isinstance(module, types.ModuleType) and is_importable_module(module):
             for name, found in list(vars(module).items()):
                 if found is value and not module.__name__.startswith((CELLS, "__main__")):
@@ -231,10 +232,10 @@ def _find_variable(value: Any) -> tuple[types.ModuleType, str] | None:
 
 def reduce_method(pickler: BlobPickler, method: Any) -> Any:
     owner, function = method.__self__, method.__func__
-    name = getattr(function, "__name__", None)
-    if isinstance(name, str) and _class_holds(type(owner), name, function):
+    name: Any = getattr(function, "__name__", None)
+    if type(name) is str and _class_holds(type(owner), name, function):
         return rebuild.bind_method, (owner, name)
-    if isinstance(owner, type) and type(name) is str:
+    if type(name) is str and issubclass(type(owner), type):
         for base in owner.__mro__:
             held = vars(base).get(name)
             if held is not None:

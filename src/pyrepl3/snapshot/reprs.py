@@ -44,7 +44,7 @@ def _text(value: object, size: int) -> str:
         if kind.__name__ == "ndarray":
             return f"<ndarray {value.dtype} {'x'.join(map(str, value.shape)) or 'scalar'}>"
         return repr(value)
-    if isinstance(value, type):
+    if issubclass(kind, type):
         return f"<class {type.__getattribute__(value, '__qualname__')}>"
     if kind in _BUILTIN:
         return _short.repr(value)
