@@ -332,21 +332,24 @@ def find_async_definitions(tree: ast.AST) -> Iterator[ast.AsyncFunctionDef]:
 def find_awaits(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     """What makes a cell async, in no order: awaits, ``async for``, ``async with``, comprehensions.
 
-    It says where; whether a cell is async the compiler decides.
+    It says where; whether a cell is async the compiler decides. To the compiler an asynchronous
+    generator expression counts too, though it only runs later.
     """
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
         if isinstance(node, DEFINITIONS):
             stack += parts_outside(node)
-            continue
-        if isinstance(node, ast.GeneratorExp):
-            # It runs later, but for what it goes over first.
-            stack.append(node.generators[0].iter)
-            continue
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (
-            isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp)
-            and any(generator.is_async for generator in node.generators)
-        ):
-            yield node
-        stack += ast.iter_child_nodes(node)
+        elif isinstance(node, ast.GeneratorExp):
+            first, *others = node.generators
+            stack.append(first.iter)
+            inside = [node.elt, *first.ifs, *others]
+            if first.is_async or any(True for part in inside for _ in find_awaits(part)):
+                yield node
+        else:
+            if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (
+                isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp)
+                and any(generator.is_async for generator in node.generators)
+            ):
+                yield node
+            stack += ast.iter_child_nodes(node)

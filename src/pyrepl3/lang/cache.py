@@ -26,8 +26,8 @@ class CompilationCache:
     """Compiled cells and code objects, bounded in entries and in bytes.
 
     ``max_size`` is a count, ``max_bytes`` an estimate in bytes (source and code). What is larger than
-    ``max_bytes`` alone is not kept. Every method may be called from any thread; ``hits`` and ``misses``
-    are exact.
+    ``max_bytes`` alone is not kept. Every method may be called from any thread. ``hits`` and ``misses``
+    are exact, where there is a global interpreter lock.
     """
 
     def __init__(self, max_size: int = 1000, max_bytes: int = 64 * MiB) -> None:
@@ -37,7 +37,8 @@ class CompilationCache:
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
-        self._entries: OrderedDict[_Key, tuple[CompiledCell | CodeType, int]] = OrderedDict()
+        self._entries: OrderedDict[_Key, CompiledCell | CodeType] = OrderedDict()
+        self._sizes: dict[_Key, int] = {}
         self._bytes = 0
         self._lock = allocate_lock()
 
@@ -45,15 +46,7 @@ class CompilationCache:
 
     def lookup(self, source: str, flags: int, first_line: int) -> CompiledCell | None:
         """The cell that was stored for this text, under whatever file name; None if there is none."""
-        key = (source, flags, first_line)
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                self.misses += 1
-                return None
-            self._entries.move_to_end(key)
-            self.hits += 1
-        return entry[0]  # type: ignore[return-value]  # an int in the key's middle: a cell
+        return self._find((source, flags, first_line))  # type: ignore[return-value]  # int keys: cells
 
     def store(self, source: str, flags: int, first_line: int, compiled: CompiledCell) -> None:
         """Keep ``compiled``; it replaces what was stored for this text."""
@@ -63,17 +56,10 @@ class CompilationCache:
 
     def get_compiled(self, code: str, filename: str, mode: str, flags: int) -> CodeType | None:
         """The code stored for this text, mode and flags, under ``filename``; None if there is none."""
-        key = (code, mode, flags)
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                self.misses += 1
-                return None
-            self._entries.move_to_end(key)
-            self.hits += 1
-        compiled = entry[0]
-        assert isinstance(compiled, CodeType)
-        return compiled if compiled.co_filename == filename else renamed_code(compiled, filename)
+        compiled = self._find((code, mode, flags))
+        if not isinstance(compiled, CodeType) or compiled.co_filename == filename:
+            return compiled  # type: ignore[return-value]  # str keys: code
+        return renamed_code(compiled, filename)
 
     def store_compiled(
         self, code: str, filename: str, mode: str, flags: int, compiled: CodeType
@@ -85,18 +71,33 @@ class CompilationCache:
 
     # --- both ---------------------------------------------------------------------------------
 
-    def _put(self, key: _Key, compiled: CompiledCell | CodeType, size: int) -> None:
+    def _find(self, key: _Key) -> CompiledCell | CodeType | None:
+        # Without the lock, which costs as much as all of this: the interpreter switches threads at
+        # calls and jumps only, so each call and each `+=` here is whole.
         entries = self._entries
+        compiled = entries.get(key)
+        if compiled is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        try:  # noqa: SIM105  suppress() would cost more than the look-up
+            entries.move_to_end(key)
+        except KeyError:
+            pass  # another thread has just thrown it out
+        return compiled
+
+    def _put(self, key: _Key, compiled: CompiledCell | CodeType, size: int) -> None:
+        entries, sizes = self._entries, self._sizes
         with self._lock:
-            old = entries.pop(key, None)
-            if old is not None:
-                self._bytes -= old[1]
+            entries.pop(key, None)
+            self._bytes -= sizes.pop(key, 0)
             if size > self.max_bytes or self.max_size == 0:
                 return
-            entries[key] = (compiled, size)
+            entries[key] = compiled
+            sizes[key] = size
             self._bytes += size
             while len(entries) > self.max_size or self._bytes > self.max_bytes:
-                self._bytes -= entries.popitem(last=False)[1][1]
+                self._bytes -= sizes.pop(entries.popitem(last=False)[0])
 
     @property
     def hit_rate(self) -> float:
@@ -113,7 +114,7 @@ class CompilationCache:
     def cache(self) -> Mapping[_Key, CompiledCell | CodeType]:
         """What is kept now, least recently used first; a copy, read only."""
         with self._lock:
-            return MappingProxyType({key: entry[0] for key, entry in self._entries.items()})
+            return MappingProxyType(dict(self._entries))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -122,4 +123,5 @@ class CompilationCache:
         """Forget what is kept; the counts stay."""
         with self._lock:
             self._entries.clear()
+            self._sizes.clear()
             self._bytes = 0

@@ -42,6 +42,7 @@ class CompiledCell(msgspec.Struct, frozen=True, eq=False):
 
     ``wrapped``: ``body`` is the code of a function, to be called as
     ``types.FunctionType(body, namespace)()``; what it returns (or its coroutine gives) is the value.
+    Unlike ``eval`` this does not put ``__builtins__`` into the namespace, which some code needs.
 
     ``value_name``: the cell ends in an assignment to this one name; its value afterwards is
     the cell's. ``shows``: a REPL shows the value: the cell ends in an expression (or is

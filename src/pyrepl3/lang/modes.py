@@ -109,6 +109,7 @@ _AWAITS = {
     "ListComp": "async for",
     "SetComp": "async for",
     "DictComp": "async for",
+    "GeneratorExp": "async for",
 }
 
 

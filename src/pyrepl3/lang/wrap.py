@@ -75,7 +75,12 @@ def wrap(tree: ast.Module, source: str, filename: str, flags: int, first_line: i
         )
         raise _refusal_at(scope.star, message, source, filename, first_line)
     annotations_run = not ("annotations" in scope.futures or flags & _ANNOTATIONS)
-    statements = _Plain(annotations_run=annotations_run).convert(tree.body)
+    # Python drops it too when told to (-OO).
+    has_docstring = _is_docstring(tree.body[0]) and sys.flags.optimize < 2
+    if has_docstring:
+        scope.names.add("__doc__")
+    plain = _Plain(annotations_run=annotations_run, has_docstring=has_docstring)
+    statements = plain.convert(tree.body)
     head: list[ast.stmt] = []
     if scope.names:
         head.append(_on_line_one(ast.Global(sorted(scope.names))))
@@ -117,11 +122,19 @@ def _is_future(node: ast.ImportFrom) -> bool:
 
 def _leading_futures(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Those that are at the beginning; the compiler refuses the others where they stand."""
-    for statement in statements:
+    for index, statement in enumerate(statements):
         if isinstance(statement, ast.ImportFrom) and _is_future(statement):
             yield statement
-        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        elif index or not _is_docstring(statement):
             return
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _no_arguments() -> ast.arguments:
@@ -222,21 +235,18 @@ def _walruses(comprehension: ast.AST) -> Iterator[str]:
 class _Plain:
     """Rewrites what a function may not have: annotations of global names, a docstring."""
 
-    def __init__(self, *, annotations_run: bool) -> None:
+    def __init__(self, *, annotations_run: bool, has_docstring: bool) -> None:
         self._annotations_run = annotations_run
+        self._has_docstring = has_docstring
 
     def convert(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         """The statements of a cell, ready to stand in a function."""
         result = self._block(statements)
-        first = result[0]
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-            and sys.flags.optimize < 2
-        ):
-            target = ast.copy_location(ast.Name("__doc__", ast.Store()), first)
-            result[0] = ast.copy_location(ast.Assign([target], first.value), first)
+        if self._has_docstring:
+            first = result[0]
+            assert isinstance(first, ast.Expr)
+            target = ast.copy_location(ast.Name("__doc__", ast.Store()), first.value)
+            result[0] = ast.copy_location(ast.Assign([target], first.value), first.value)
         return result
 
     def _block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
