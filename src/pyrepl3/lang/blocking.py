@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyrepl3.lang.parse import DEFINITIONS, parts_outside
+from pyrepl3.lang.parse import DEFINITIONS, column_of, parts_outside
 from pyrepl3.records import Reason
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ CANDIDATES = (
     | LOOP_PACKAGES
     | LOOP_CALLS
     | LOOP_STARTERS
-    | _BLOCKING_SUBMODULES
+    | {submodule.partition(".")[0] for submodule in _BLOCKING_SUBMODULES}
 )
 """A cell whose code names none of these, and imports nothing with a dot in it, needs no look at its tree."""
 
@@ -118,15 +118,18 @@ class Finding:
         self.kind, self.name, self.node = kind, name, node
         self.root, self.certain = root, certain
 
-    @property
-    def reason(self) -> Reason:
-        """The same in words."""
+    def explain(self, lines: list[str]) -> Reason:
+        """The same in words. ``lines``: the cell's, for the column."""
         node = self.node
         text = f"{ast.unparse(node.func)}(…)" if isinstance(node, ast.Call) else ast.unparse(node)
         if len(text) > _LONGEST_TEXT:
             text = text[: _LONGEST_TEXT - 1] + "…"
         return Reason(
-            kind=self.kind, name=self.name, line=node.lineno, column=node.col_offset, text=text
+            kind=self.kind,
+            name=self.name,
+            line=node.lineno,
+            column=column_of(lines[node.lineno - 1], node.col_offset),
+            text=text,
         )
 
 

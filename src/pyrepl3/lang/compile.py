@@ -29,8 +29,8 @@ for _feature in __future__.all_feature_names:
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect takes 10 ms to import
 _ASYNC = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
-_OVERHEAD = 1000  # bytes
-_SIZE_FACTOR = 4  # what code refers to beside itself, measured over the standard library's tests
+_OVERHEAD = 400  # bytes, for the records around the code
+_SIZE_FACTOR = 3  # what code refers to beside itself, measured over the standard library's tests
 
 
 class CompiledCell(msgspec.Struct, frozen=True, eq=False):

@@ -18,7 +18,7 @@ from pyrepl3.lang.blocking import (
     find_awaits,
 )
 from pyrepl3.lang.compile import CompiledCell, compile_cell
-from pyrepl3.lang.parse import parse
+from pyrepl3.lang.parse import column_of, parse, split_lines
 from pyrepl3.lang.values import (
     BLOCKS,
     HARMLESS,
@@ -85,13 +85,24 @@ def explain_mode(source: str, namespace: Mapping[str, object], *, flags: int = 0
         return ModeReport(mode=ExecutionMode.UNKNOWN, placement="loop", reasons=(reason,))
     mode, placement = place(compiled, namespace)
     tree = parse(source, "<cell>", flags)
-    reasons = [_at("async_def", node.name, node) for node in find_async_definitions(tree)]
+    lines = split_lines(source)
+    found: list[tuple[Literal["await", "async_def"], str, ast.expr | ast.stmt]]
+    found = [("async_def", node.name, node) for node in find_async_definitions(tree)]
     if compiled.is_async:
-        reasons += [_at("await", _AWAITS[type(node).__name__], node) for node in find_awaits(tree)]
+        found += [("await", _AWAITS[type(node).__name__], node) for node in find_awaits(tree)]
+    reasons = [
+        Reason(
+            kind=kind,
+            name=name,
+            line=node.lineno,
+            column=column_of(lines[node.lineno - 1], node.col_offset),
+        )
+        for kind, name, node in found
+    ]
     for finding in Findings(tree.body).found:
         root = finding.root
         if finding.certain or root is None or not _are_harmless((root,), namespace):
-            reasons.append(finding.reason)
+            reasons.append(finding.explain(lines))
     reasons.sort(key=lambda reason: (reason.line, reason.column))
     for name in compiled.names:
         kind = weigh(namespace.get(name), namespace, compiled.names)
@@ -111,7 +122,3 @@ _AWAITS = {
     "DictComp": "async for",
     "GeneratorExp": "async for",
 }
-
-
-def _at(kind: Literal["await", "async_def"], name: str, node: ast.expr | ast.stmt) -> Reason:
-    return Reason(kind=kind, name=name, line=node.lineno, column=node.col_offset)

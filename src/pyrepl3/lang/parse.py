@@ -153,6 +153,11 @@ def line_of(source: str, index: int) -> str:
     return lines[index] if 0 <= index < len(lines) else ""
 
 
+def column_of(line: str, offset: int) -> int:
+    """The column, in characters from 0, of an ``offset`` in bytes, which is what a tree has."""
+    return offset if line.isascii() else len(line.encode()[:offset].decode())
+
+
 def split_lines(source: str) -> list[str]:
     """The lines of ``source`` as the compiler counts them: not at form feeds, as ``splitlines`` does."""
     text = source.removeprefix("\ufeff")

@@ -241,7 +241,8 @@ def _weigh_methods(
     for base in _mro_of(cls):
         if not _is_made_in_cell(base, namespace):
             home = _module_of(base)
-            if _is_blocking_home(home) and not issubclass(base, (BaseException, *_DATA)):
+            blocks = isinstance(home, str) and home.partition(".")[0] in _HOMES
+            if blocks and not issubclass(base, (BaseException, *_DATA)):
                 return BLOCKS
             continue
         methods = type.__dict__["__dict__"].__get__(base)

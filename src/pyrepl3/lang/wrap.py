@@ -20,6 +20,7 @@ from pyrepl3.lang.parse import (
     COMPILER_ERRORS,
     DEFINITIONS,
     FLAGS,
+    column_of,
     line_of,
     parts_outside,
     refusal,
@@ -162,11 +163,7 @@ def _refusal_at(
 ) -> CompilationError:
     end_line = node.end_lineno or node.lineno
     ends = ((node.lineno, node.col_offset), (end_line, node.end_col_offset or 0))
-    # The tree counts bytes, errors count characters from 1.
-    start, end = (
-        len(line_of(source, line - first_line).encode()[:column].decode()) + 1
-        for line, column in ends
-    )
+    start, end = (column_of(line_of(source, line - first_line), at) + 1 for line, at in ends)
     error = SyntaxError(message, (filename, node.lineno, start, None, end_line, end))
     return refusal(error, source, filename, first_line)
 
