@@ -8,6 +8,7 @@ else: blobs refer to it.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import FunctionType
 from typing import Any
@@ -91,7 +92,7 @@ def is_importable(value: Any, module: str) -> bool:
         return False
     if home.startswith(CELLS):
         raise UnstorableError("something of another session", value)
-    found: Any = sys.modules.get(home)
+    found: Any = sys.modules.get(home) or _import_inside(home)
     if found is None or not _has_file(found, home):
         return False
     path = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
@@ -103,6 +104,16 @@ def is_importable(value: Any, module: str) -> bool:
         except Exception:  # noqa: BLE001 - a lazy module may raise anything
             return False
     return found is value
+
+
+def _import_inside(home: str) -> Any:
+    """A module of a package that is loaded, like numpy.rec: some load parts when they are used."""
+    if "." not in home or home.partition(".")[0] not in sys.modules:
+        return None
+    try:
+        return importlib.import_module(home)
+    except Exception:  # noqa: BLE001 - then it cannot be imported in a new process either
+        return None
 
 
 def _has_file(module: Any, name: str) -> bool:

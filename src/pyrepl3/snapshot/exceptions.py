@@ -33,14 +33,16 @@ def reduce_exception(pickler: BlobPickler, error: BaseException) -> Any:
         if pickler.trial_depth < 3:
             _try_out(pickler, reduced)
     except BaseException:  # noqa: BLE001 - user code; what it looked like is kept
-        fields: Any = (
-            {"__notes__": list(getattr(error, "__notes__", ()))} if _has_notes(error) else {}
-        )
-        reduced = (rebuild.make_standin, text, fields)
+        reduced = rebuild.make_standin, text, None
     function, args, fields = reduced
-    shown = _traceback_text(error)
-    if shown is not None:
-        fields = {**(fields or {}), "traceback_text": shown}
+    if fields is None or type(fields) is dict:
+        fields = dict(fields or {})
+        notes = getattr(error, "__notes__", None)
+        if type(notes) is list and all(type(note) is str for note in notes):
+            fields["__notes__"] = notes
+        shown = _traceback_text(error)
+        if shown is not None:
+            fields["traceback_text"] = shown
     return function, args, (fields or None, *links), None, None, rebuild.set_exception
 
 
@@ -48,9 +50,18 @@ def _reduce(error: BaseException, text: tuple[Any, ...]) -> tuple[Any, Any, Any]
     reduced: Any = error.__reduce_ex__(5)
     function, args = reduced[:2]
     fields = reduced[2] if len(reduced) > 2 else None
-    if function is type(error) and not (fields and not isinstance(fields, dict)):
+    if isinstance(error, NameError) and error.name is not None:
+        fields = {**(fields or {}), "name": error.name}  # 3.13 forgets it
+    if function is type(error) and _reduces_as_built_in(function):
         return rebuild.make_exception, (function, args, text), fields
     return rebuild.call_exception, (function, args, text), fields
+
+
+def _reduces_as_built_in(cls: type[BaseException]) -> bool:
+    for base in cls.__mro__:
+        if "__reduce__" in vars(base) or "__reduce_ex__" in vars(base):
+            return not base.__flags__ & _HEAP
+    return True
 
 
 def _try_out(pickler: BlobPickler, reduced: tuple[Any, Any, Any]) -> None:
@@ -58,11 +69,6 @@ def _try_out(pickler: BlobPickler, reduced: tuple[Any, Any, Any]) -> None:
     trial = type(pickler)(io.BytesIO(), pickler.session, pickler.roots)
     trial.trial_depth = pickler.trial_depth + 1
     trial.dump(reduced[1:])
-
-
-def _has_notes(error: BaseException) -> bool:
-    notes = getattr(error, "__notes__", None)
-    return isinstance(notes, list) and all(type(note) is str for note in notes)
 
 
 def _text(error: BaseException) -> str:

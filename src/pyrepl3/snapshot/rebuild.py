@@ -399,8 +399,8 @@ def make_array_view(
     return np.ndarray(shape, dtype, owner, offset, strides)
 
 
-def set_array_view(array: Any, writeable: bool) -> None:
-    array.flags.writeable = writeable
+def freeze_array(array: Any, _: tuple[()]) -> None:
+    array.flags.writeable = False
 
 
 def set_frozen_array(array: Any, state: tuple[Any, ...]) -> None:

@@ -112,6 +112,8 @@ def reduce_own_way(pickler: BlobPickler, value: Any) -> Any:
                 # Not object.__reduce_ex__: it would ask __reduce__ again.
                 return copyreg.__newobj__, (type(value),), value.__getstate__()  # type: ignore[attr-defined] # typeshed hides it
             return pickler.refer(reduced)
+        if getattr(value, "__module__", None) != pickler.session.name:
+            return reduced
         raise UnstorableError(f"an object that calls itself {reduced!r}, and is not", value)
     return reduced
 
@@ -328,15 +330,11 @@ def reduce_array(pickler: BlobPickler, array: Any) -> Any:
         offset = address - base.__array_interface__["data"][0]
         if _fits(array, base, offset):
             view = (owner, array.dtype, array.shape, array.strides, offset)
-            writeable = array.flags.writeable
-            return (
-                rebuild.make_array_view,
-                view,
-                (writeable,),
-                None,
-                None,
-                rebuild.set_array_view,
-            )
+            if array.flags.writeable:
+                return rebuild.make_array_view, view
+            return rebuild.make_array_view, view, (None,), None, None, rebuild.freeze_array
+    if not array.dtype.isnative:
+        return array.__reduce_ex__(5)  # the older way swaps the bytes when it is loaded
     # Not __reduce_ex__(5): an array restored from a buffer does not own its memory.
     reduced = array.__reduce__()
     if not array.flags.writeable:
@@ -350,10 +348,14 @@ def _find_buffer(array: Any) -> tuple[Any, Any]:
 
     import numpy as np
 
-    base = array
-    while type(base.base) is np.ndarray:
-        base = base.base
-    root = base.base
+    base, root = array, array.base
+    while True:
+        if type(root) is np.ndarray:
+            base, root = root, root.base
+        elif type(root).__name__ == "DummyArray":  # what as_strided puts between
+            root = root.base
+        else:
+            break
     if type(root) is memoryview:
         root = root.obj
     if type(root) in (bytearray, arrays.array):
