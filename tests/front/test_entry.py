@@ -68,6 +68,7 @@ def test_a_line_is_indented_after_the_one_before(text, indent):
 def test_completion_takes_the_dotted_name_before_the_cursor():
     assert word_before("x = os.pa") == "os.pa"
     assert word_before("x = ") == ""
+    assert word_before("pass\n") == ""
     assert common_start(("os.path", "os.pathsep")) == "os.path"
     assert common_start(("a", "b")) == ""
     assert common_start(()) == ""

@@ -182,17 +182,20 @@ class KeyEditor:
                 buffer.validate_and_handle()
 
         @bindings.add("tab")
-        async def tab(event: Any) -> None:
-            await self._tab(event.current_buffer)
+        def tab(event: Any) -> None:
+            buffer = event.current_buffer
+            if event.key_processor.input_queue:
+                buffer.insert_text("\t")  # of a paste, as above
+            elif not word_before(buffer.document.text_before_cursor):
+                buffer.insert_text("    ")
+            else:
+                event.app.create_background_task(self._complete_word(buffer))
 
         return bindings
 
-    async def _tab(self, buffer: Any) -> None:
+    async def _complete_word(self, buffer: Any) -> None:
         document = buffer.document
         word = word_before(document.text_before_cursor)
-        if not word:
-            buffer.insert_text("    ")
-            return
         words = await self._complete(document.text, document.cursor_position)
         if buffer.document != document:
             return  # something was typed meanwhile

@@ -26,7 +26,7 @@ _COMPOUND = (
     ast.Match,
 )
 _LEAVES = re.compile(r"\s*(?:return|pass|raise|break|continue)\b")
-_WORD = re.compile(r"[\w.]*$")
+_WORD = re.compile(r"[\w.]*\Z")
 
 
 def needs_more(text: str) -> bool:
