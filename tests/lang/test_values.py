@@ -148,6 +148,11 @@ CELLS = {
     "a generator function": ("def f():\n    yield open('x')", "f", BLOCKS),
     "a function that prints": ("def f(): sys.stdout.write('x')", "f", NOTHING),
     "a function that sleeps on the loop": ("def f(): return asyncio.sleep(1)", "f", NOTHING),
+    "a function that runs a loop": ("def f(): asyncio.run(g())", "f", BLOCKS),
+    "a function that runs another loop": ("def f(): loop.run_until_complete(g())", "f", BLOCKS),
+    "a runner": ("from asyncio import run as f", "f", BLOCKS),
+    "a runner class": ("from asyncio import Runner as f", "f", BLOCKS),
+    "a maker of tasks": ("from asyncio import create_task as f", "f", LOOP),
     "a function that makes a task": ("def f(): asyncio.create_task(g())", "f", LOOP),
     "a decorated function": (
         "import functools\ndef d(f):\n    @functools.wraps(f)\n    def g(): return f()\n    return g\n"
@@ -201,6 +206,20 @@ def test_what_was_made_in_cells_is_judged_by_its_code(name):
     assert bool(blocking_values(cell.names, namespace)) == (expected == BLOCKS)
     report = explain_mode(reads, namespace)
     assert report.placement == ("thread" if expected == BLOCKS else "loop")
+
+
+def test_many_functions_that_call_each_other_are_looked_at_once():
+    """Each of 40 calls all 40: a look at every path would never end."""
+    calls = "; ".join(f"f{i}()" for i in range(40))
+    namespace = namespace_of("\n".join(f"def f{i}(): {calls}" for i in range(40)))
+    assert blocking_values(["f0"], namespace) == []
+    exec("def f39(): open('x')", namespace)
+    assert blocking_values(["f0"], namespace) == ["f0"]
+
+
+def test_a_chain_of_a_thousand_functions_is_no_recursion():
+    source = "\n".join(f"def f{i}(): f{i + 1}()" for i in range(3000))
+    assert blocking_values(["f0"], namespace_of(source)) == []
 
 
 def test_functions_of_a_library_are_judged_by_its_name_not_by_their_code():

@@ -67,11 +67,11 @@ LOOP_CALLS = frozenset(
 )
 """Functions and methods that work on the thread of the running loop only."""
 
-# Too common as names to count by themselves: only as asyncio's.
-_LOOP_CALLS_OF_ASYNCIO = frozenset({"gather", "shield", "as_completed", "wrap_future"})
+# Too common as names to count by themselves: only as a loop package's.
+LOOP_CALLS_OF_PACKAGE = frozenset({"gather", "shield", "as_completed", "wrap_future"})
 LOOP_STARTERS = frozenset({"run_until_complete", "run_forever"})
-# Of a loop package only.
-_STARTERS_OF_PACKAGE = frozenset({"run", "Runner"})
+"""Methods that run a loop themselves, so that no loop may run on their thread."""
+STARTERS_OF_PACKAGE = frozenset({"run", "Runner"})
 
 _BLOCKING_SUBMODULES = frozenset({"http.client"})
 
@@ -246,10 +246,10 @@ class _Walk:
             return
         root = _root(function)
         package = self._package(root)
-        if name in LOOP_STARTERS or (name in _STARTERS_OF_PACKAGE and package in LOOP_PACKAGES):
+        if name in LOOP_STARTERS or (name in STARTERS_OF_PACKAGE and package in LOOP_PACKAGES):
             self.starts_loop = True
             self.found.append(Finding("call", name, node, root, certain=True))
-        elif name in LOOP_CALLS or (name in _LOOP_CALLS_OF_ASYNCIO and package in LOOP_PACKAGES):
+        elif name in LOOP_CALLS or (name in LOOP_CALLS_OF_PACKAGE and package in LOOP_PACKAGES):
             self.found.append(Finding("needs_loop", name, node, root, certain=True))
         elif name in BLOCKING_IO_CALLS:
             if package not in LOOP_PACKAGES and not self._is_harmless(function):

@@ -23,6 +23,7 @@ from pyrepl3.lang.values import (
     BLOCKS,
     HARMLESS,
     LOOP,
+    NOTHING,
     blocking_values,
     describe,
     weigh,
@@ -50,12 +51,14 @@ def place(
     if compiled.is_async or (compiled.placement == "thread" and not compiled.rests_on):
         return mode, compiled.placement
     kinds = weigh_names(compiled.names, namespace)
-    blocks = BLOCKS in kinds or mode is ExecutionMode.BLOCKING_SYNC
-    if compiled.rests_on and BLOCKS not in kinds:
+    if kinds == NOTHING and mode is ExecutionMode.SIMPLE_SYNC:
+        return mode, "loop"
+    blocks = kinds & BLOCKS != 0 or mode is ExecutionMode.BLOCKING_SYNC
+    if compiled.rests_on and not kinds & BLOCKS:
         blocks = not _are_harmless(compiled.rests_on, namespace)
     if mode is not ExecutionMode.ASYNC_DEF:
         mode = ExecutionMode.BLOCKING_SYNC if blocks else ExecutionMode.SIMPLE_SYNC
-    on_loop = compiled.needs_loop or LOOP in kinds or not blocks
+    on_loop = compiled.needs_loop or kinds & LOOP != 0 or not blocks
     return mode, "loop" if on_loop else "thread"
 
 

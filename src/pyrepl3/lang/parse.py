@@ -25,7 +25,7 @@ COMPILER_ERRORS = (
 
 _TREE = ast.PyCF_ONLY_AST | FLAGS
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONGEST_SEARCH = 1_000_000  # characters that are compiled again to find the line that is too deep
+_LONGEST_SEARCH = 100_000  # characters that are compiled again to find the line that is too deep
 _LONGEST_TEXT = 1000  # characters of a line that an error carries: a line can have 10 MB
 
 

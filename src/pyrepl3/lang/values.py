@@ -14,7 +14,10 @@ from pyrepl3.lang.blocking import (
     BLOCKING_IO_CALLS,
     BLOCKING_IO_MODULES,
     LOOP_CALLS,
+    LOOP_CALLS_OF_PACKAGE,
     LOOP_PACKAGES,
+    LOOP_STARTERS,
+    STARTERS_OF_PACKAGE,
     is_blocking_module,
 )
 
@@ -22,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import CodeType
 
-# What a value does to a cell that uses it. LOOP: it belongs to a loop and its thread.
-NOTHING, BLOCKS, LOOP, HARMLESS = 0, 1, 2, 3
-_LOOK = 4  # the value itself must be looked at, its type says nothing
+# What a value does to a cell that uses it, as bits. LOOP: it belongs to a loop and its thread.
+NOTHING, BLOCKS, LOOP, HARMLESS = 0, 1, 2, 4
+_LOOK = 8  # the value itself must be looked at, its type says nothing
 
 _DATA = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 _FIXED: dict[type, int] = {
@@ -52,12 +55,13 @@ _GENERIC_CALLS = frozenset({"sleep", "wait", "send", "read", "write"})
 _IN_MEMORY = frozenset({"StringIO", "BytesIO"})
 _HARMLESS_HOLDERS = _IN_MEMORY | LOOP_PACKAGES | {"stdout", "stderr"}
 _LAZY = 0x80 | 0x100 | 0x200  # CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
-_DEEPEST = 8  # calls of functions made in cells that are followed
+_MOST_SEEN = 64  # functions made in cells, and the like, that one look goes through
 # Called by syntax, so no cell names them.
 _IMPLICIT = ("__init__", "__call__", "__enter__", "__exit__", "__iter__", "__next__", "__getitem__")
 
 _module_of = type.__dict__["__module__"].__get__  # runs no code of a metaclass
 _mro_of = type.__dict__["__mro__"].__get__
+_dict_of = type.__dict__["__dict__"].__get__
 
 
 def blocking_values(names: Iterable[str], namespace: Mapping[str, object]) -> list[str]:
@@ -81,49 +85,27 @@ def blocking_values(names: Iterable[str], namespace: Mapping[str, object]) -> li
     return found
 
 
-def weigh_names(names: Iterable[str], namespace: Mapping[str, object]) -> set[int]:
-    """What the values of ``names`` do, all together."""
+def weigh_names(names: Iterable[str], namespace: Mapping[str, object]) -> int:
+    """What the values of ``names`` do, all together: bits."""
     get = namespace.get
     kind_of = _kinds.get
-    found = set()
+    found = NOTHING
     for name in names:
         value = get(name)
         kind = kind_of(type(value))
         if kind != NOTHING:
             if kind is None or kind == _LOOK:
                 kind = weigh(value, namespace, names)
-            found.add(kind)
+            found |= kind
     return found
 
 
-def weigh(
-    value: Any, namespace: Mapping[str, object], names: Iterable[str] = (), depth: int = 0
-) -> int:
+def weigh(value: Any, namespace: Mapping[str, object], names: Iterable[str] = ()) -> int:
     """NOTHING, BLOCKS or LOOP: what using ``value`` does. ``names``: what the using code names."""
-    cls = type(value)
-    kind = _kinds.get(cls)
-    if kind is None:
-        kind = _weigh_type(value, cls, namespace, names, depth)
-    if kind != _LOOK:
-        return kind
-    if cls is FunctionType:
-        return _weigh_function(value, namespace, depth)
-    if cls is ModuleType:
-        name = value.__dict__.get("__name__")
-        return BLOCKS if isinstance(name, str) and is_blocking_module(name) else NOTHING
-    if cls is MethodType:
-        function = value.__func__
-        called = (getattr(function, "__name__", ""),)
-        kind = weigh(value.__self__, namespace, called, depth + 1) if depth < _DEEPEST else NOTHING
-        return kind or weigh(function, namespace, names, depth + 1)
-    if cls is BuiltinFunctionType:
-        return _weigh_builtin(value, namespace, depth)
-    if issubclass(value, BaseException):
-        return NOTHING
-    if _is_made_in_cell(value, namespace):
-        return _weigh_methods(value, namespace, names, depth)
-    module = _module_of(value)
-    return BLOCKS if _is_blocking_home(module) and not issubclass(value, _DATA) else NOTHING
+    kind = _kinds.get(type(value))
+    if kind is None or kind == _LOOK:
+        return _Look(namespace).weigh(value, names)
+    return kind
 
 
 def weigh_call(value: Any, namespace: Mapping[str, object]) -> int:
@@ -155,42 +137,164 @@ def _is_blocking_home(module: object) -> bool:
     return isinstance(module, str) and module not in _PURE_MODULES and is_blocking_module(module)
 
 
-def _is_made_in_cell(cls: type, namespace: Mapping[str, object]) -> bool:
-    return bool(_module_of(cls) == namespace.get("__name__", "__main__"))
-
-
-def _weigh_type(
-    value: object,
-    cls: type,
-    namespace: Mapping[str, object],
-    names: Iterable[str],
-    depth: int,
-) -> int:
-    module = _module_of(cls)
+def _weigh_foreign(module: object, name: str) -> int:
+    """A function or class of a library, by where it is from."""
     if not isinstance(module, str):
         return NOTHING
-    if _is_made_in_cell(cls, namespace):
-        return _weigh_methods(cls, namespace, names, depth)
-    top = module.partition(".")[0]
-    if top == "_io":
-        return _weigh_file(value)
-    if top == "functools":
-        return _weigh_wrapper(value, namespace, names, depth)
-    kind = NOTHING
-    if issubclass(cls, type):
-        kind = _LOOK  # a class of another metaclass
-    elif issubclass(cls, (BaseException, *_DATA)):
-        pass
-    elif top in _LOOP_HOMES or "asyncio" in module.split("."):
-        kind = LOOP
-    elif (top in _HOMES or is_blocking_module(module)) and module not in _PURE_MODULES:
-        kind = NOTHING if cls.__name__ in _PURE_TYPES else BLOCKS
-    if top != "__main__":
-        if len(_kinds) >= _MOST_KINDS:
-            _kinds.clear()
-            _kinds.update(_FIXED)
-        _kinds[cls] = kind
-    return kind
+    if module.partition(".")[0] in LOOP_PACKAGES:
+        if name in STARTERS_OF_PACKAGE:
+            return BLOCKS
+        return LOOP if name in LOOP_CALLS or name in LOOP_CALLS_OF_PACKAGE else NOTHING
+    return BLOCKS if _is_blocking_home(module) else NOTHING
+
+
+class _Look:
+    """One look at a value, and at the functions made in cells that using it calls."""
+
+    __slots__ = ("_module", "_namespace", "_seen")
+
+    def __init__(self, namespace: Mapping[str, object]) -> None:
+        self._namespace = namespace
+        self._module = namespace.get("__name__", "__main__")
+        self._seen: set[int] = set()  # ids of code and classes, which live longer than the look
+
+    def weigh(self, value: Any, names: Iterable[str]) -> int:
+        cls = type(value)
+        kind = _kinds.get(cls)
+        if kind is None:
+            kind = self._weigh_type(value, cls, names)
+        if kind != _LOOK:
+            return kind
+        if cls is FunctionType:
+            return self._weigh_function(value)
+        if cls is ModuleType:
+            name = value.__dict__.get("__name__")
+            return BLOCKS if isinstance(name, str) and is_blocking_module(name) else NOTHING
+        if cls is MethodType:
+            return self._weigh_method(value)
+        if cls is BuiltinFunctionType:
+            return self._weigh_builtin(value)
+        if issubclass(value, BaseException):
+            return NOTHING
+        if _module_of(value) == self._module:
+            return self._weigh_class(value, names)
+        if issubclass(value, _DATA):
+            return NOTHING
+        return _weigh_foreign(_module_of(value), value.__name__)
+
+    def _enter(self, thing: object) -> bool:
+        """Whether to look at this too: once, and not for ever."""
+        if id(thing) in self._seen or len(self._seen) >= _MOST_SEEN:
+            return False
+        self._seen.add(id(thing))
+        return True
+
+    def _weigh_type(self, value: Any, cls: type, names: Iterable[str]) -> int:
+        module = _module_of(cls)
+        if not isinstance(module, str):
+            return NOTHING
+        if module == self._module:
+            return self._weigh_class(cls, names)
+        top = module.partition(".")[0]
+        if top == "_io":
+            return _weigh_file(value)
+        if top == "functools":
+            # A partial, or a function with a cache.
+            inner = getattr(value, "func", None) or getattr(value, "__wrapped__", None)
+            return self.weigh(inner, names) if self._enter(value) else NOTHING
+        kind = NOTHING
+        if issubclass(cls, type):
+            kind = _LOOK  # a class of another metaclass
+        elif issubclass(cls, (BaseException, *_DATA)):
+            pass
+        elif top in _LOOP_HOMES or "asyncio" in module.split("."):
+            kind = BLOCKS if cls.__name__ in STARTERS_OF_PACKAGE else LOOP
+        elif (top in _HOMES or is_blocking_module(module)) and module not in _PURE_MODULES:
+            kind = NOTHING if cls.__name__ in _PURE_TYPES else BLOCKS
+        if top != "__main__":
+            if len(_kinds) >= _MOST_KINDS:
+                _kinds.clear()
+                _kinds.update(_FIXED)
+            _kinds[cls] = kind
+        return kind
+
+    def _weigh_method(self, method: Any) -> int:
+        function = method.__func__
+        if not self._enter(method):
+            return NOTHING
+        kind = self.weigh(method.__self__, (getattr(function, "__name__", ""),))
+        return kind or self.weigh(function, ())
+
+    def _weigh_builtin(self, value: Any) -> int:
+        owner = value.__self__
+        if owner is not None and not isinstance(owner, ModuleType):
+            return self.weigh(owner, ())
+        module = value.__module__
+        if _is_blocking_home(module) or module in {"_socket", "_sqlite3"}:
+            return BLOCKS
+        known = module in _BUILTIN_HOMES and value.__name__ in BLOCKING_IO_CALLS
+        return BLOCKS if known else NOTHING
+
+    def _weigh_function(self, function: Any) -> int:
+        if function.__globals__ is not self._namespace:
+            return _weigh_foreign(function.__module__, function.__name__)
+        code = function.__code__
+        if not self._enter(code):
+            return NOTHING
+        kind = self._weigh_code(code)
+        if kind == NOTHING and "__wrapped__" in function.__dict__:
+            kind = self.weigh(function.__dict__["__wrapped__"], ())
+        return kind
+
+    def _weigh_class(self, cls: type, names: Iterable[str]) -> int:
+        """A class made in a cell: the methods that the using code names, and those that syntax calls."""
+        for base in _mro_of(cls):
+            home = _module_of(base)
+            if home != self._module:
+                blocks = isinstance(home, str) and home.partition(".")[0] in _HOMES
+                if blocks and not issubclass(base, (BaseException, *_DATA)):
+                    return BLOCKS
+                continue
+            members = _dict_of(base)
+            for name in (*_IMPLICIT, *names):
+                member = members.get(name)
+                if isinstance(member, staticmethod | classmethod):
+                    member = member.__func__
+                elif isinstance(member, property):
+                    member = member.fget
+                if type(member) is FunctionType:
+                    kind = self._weigh_function(member)
+                    if kind != NOTHING:
+                        return kind
+        return NOTHING
+
+    def _weigh_code(self, code: CodeType) -> int:
+        """What calling a function made in a cell does: its own names, then those of what it calls."""
+        if code.co_flags & _LAZY:
+            return NOTHING
+        names = code.co_names
+        if not LOOP_STARTERS.isdisjoint(names):
+            return BLOCKS
+        if not (STARTERS_OF_PACKAGE.isdisjoint(names) or LOOP_PACKAGES.isdisjoint(names)):
+            return BLOCKS
+        if not LOOP_CALLS.isdisjoint(names):
+            return LOOP
+        if not BLOCKING_IO_MODULES.isdisjoint(names):
+            return BLOCKS
+        if not BLOCKING_IO_CALLS.isdisjoint(names):
+            calls = BLOCKING_IO_CALLS.intersection(names)
+            # Beside `asyncio`, `stdout`, `StringIO`, … the generic names are most likely theirs.
+            if not calls <= _GENERIC_CALLS or _HARMLESS_HOLDERS.isdisjoint(names):
+                return BLOCKS
+        get = self._namespace.get
+        for name in names:
+            value = get(name)
+            kind = _kinds.get(type(value))
+            if kind is None or kind == _LOOK:
+                kind = self.weigh(value, names)
+            if kind != NOTHING:
+                return kind
+        return NOTHING
 
 
 def _weigh_file(file: Any) -> int:
@@ -201,86 +305,6 @@ def _weigh_file(file: Any) -> int:
     except ValueError:  # detached, or never opened
         return NOTHING
     return NOTHING if closed or type(file).__name__ in _IN_MEMORY else BLOCKS
-
-
-def _weigh_wrapper(
-    value: Any, namespace: Mapping[str, object], names: Iterable[str], depth: int
-) -> int:
-    """A ``functools.partial``, or a function with a cache."""
-    inner = getattr(value, "func", None) or getattr(value, "__wrapped__", None)
-    if inner is None or depth >= _DEEPEST:
-        return NOTHING
-    return weigh(inner, namespace, names, depth + 1)
-
-
-def _weigh_builtin(value: Any, namespace: Mapping[str, object], depth: int) -> int:
-    owner = value.__self__
-    if owner is not None and not isinstance(owner, ModuleType):
-        return weigh(owner, namespace, (), depth + 1) if depth < _DEEPEST else NOTHING
-    module = value.__module__
-    if _is_blocking_home(module) or module in {"_socket", "_sqlite3"}:
-        return BLOCKS
-    return BLOCKS if module in _BUILTIN_HOMES and value.__name__ in BLOCKING_IO_CALLS else NOTHING
-
-
-def _weigh_function(function: Any, namespace: Mapping[str, object], depth: int) -> int:
-    if function.__globals__ is namespace:
-        kind = _weigh_code(function.__code__, namespace, depth)
-        if kind == NOTHING and depth < _DEEPEST and "__wrapped__" in function.__dict__:
-            kind = weigh(function.__dict__["__wrapped__"], namespace, (), depth + 1)
-        return kind
-    return BLOCKS if _is_blocking_home(function.__module__) else NOTHING
-
-
-def _weigh_methods(
-    cls: type, namespace: Mapping[str, object], names: Iterable[str], depth: int
-) -> int:
-    """A class made in a cell: the methods that the using code names, and those that syntax calls."""
-    if depth >= _DEEPEST:
-        return NOTHING
-    for base in _mro_of(cls):
-        if not _is_made_in_cell(base, namespace):
-            home = _module_of(base)
-            blocks = isinstance(home, str) and home.partition(".")[0] in _HOMES
-            if blocks and not issubclass(base, (BaseException, *_DATA)):
-                return BLOCKS
-            continue
-        methods = type.__dict__["__dict__"].__get__(base)
-        for name in (*_IMPLICIT, *names):
-            method = methods.get(name)
-            if isinstance(method, staticmethod | classmethod):
-                method = method.__func__
-            elif isinstance(method, property):
-                method = method.fget
-            if type(method) is FunctionType:
-                kind = _weigh_function(method, namespace, depth + 1)
-                if kind != NOTHING:
-                    return kind
-    return NOTHING
-
-
-def _weigh_code(code: CodeType, namespace: Mapping[str, object], depth: int) -> int:
-    """What calling a function made in a cell does: its own names, then those of what it calls."""
-    if code.co_flags & _LAZY:
-        return NOTHING
-    names = code.co_names
-    if not LOOP_CALLS.isdisjoint(names):
-        return LOOP
-    if not BLOCKING_IO_MODULES.isdisjoint(names):
-        return BLOCKS
-    if not BLOCKING_IO_CALLS.isdisjoint(names):
-        calls = BLOCKING_IO_CALLS.intersection(names)
-        # Beside `asyncio`, `stdout`, `StringIO`, … the generic names are most likely theirs.
-        if not calls <= _GENERIC_CALLS or _HARMLESS_HOLDERS.isdisjoint(names):
-            return BLOCKS
-    if depth < _DEEPEST:
-        for name in names:
-            value = namespace.get(name)
-            if _kinds.get(type(value)) != NOTHING:
-                kind = weigh(value, namespace, names, depth + 1)
-                if kind != NOTHING:
-                    return kind
-    return NOTHING
 
 
 def describe(value: object) -> str:
