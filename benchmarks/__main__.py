@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 from benchmarks import answering, cells, growth, startup
@@ -27,12 +28,17 @@ def main() -> int:
     begun = clock()
     report = Report(machine())
     print(*(f"{name}: {value}" for name, value in report.machine.items()), "", sep="\n")
+    failed = False
     for part in options.parts or PARTS:
-        run_part(part, report, quick=options.quick)
+        try:
+            run_part(part, report, quick=options.quick)
+        except subprocess.CalledProcessError as error:
+            failed = True
+            report.note(f"{part} failed: {error}\n{error.stderr}")
     report.close(clock() - begun)
     if options.json is not None:
         options.json.write_text(json.dumps(report.as_dict(), indent=1), encoding="utf-8")
-    return 0
+    return int(failed)
 
 
 def run_part(part: str, report: Report, *, quick: bool) -> None:

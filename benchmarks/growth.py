@@ -35,7 +35,9 @@ KINDS = {
 }
 FLAT_OBJECTS = 0.05  # blocks that Python's allocator has handed out, a cell: a leak has 1 and more
 FLAT_BYTES = 128  # a cell: over 8,000 cells one arena of that allocator, of 1 MiB, more or less
-FLAT_TIME = 1.25  # last tenth by first tenth
+FLAT_TIME = 1.25  # last tenth by third tenth
+
+TIMES = "µs a cell: first, third, last tenth"
 
 SAMPLES = 50
 
@@ -70,6 +72,7 @@ async def grow(where: str, kind: str, cells: int) -> dict[str, object]:
         "first_mib": memory[0] / 2**20,
         "last_mib": memory[-1] / 2**20,
         "first_us": _usual(times[tenth // 10 : tenth]) * 1e6,
+        "settled_us": _usual(times[2 * tenth : 3 * tenth]) * 1e6,
         "last_us": _usual(times[-tenth:]) * 1e6,
     }
 
@@ -111,16 +114,14 @@ def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
     plan = [(where, kind, cells) for kind in kinds for where in ("bare", "executor", "session")]
     if kept:
         plan.append(("kept", "plain", kept))
-    grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "objects a cell", "µs a cell"]]
+    grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "objects a cell", TIMES]]
     ours: list[dict[str, Any]] = []
     for where, kind, count in plan:
         command = [sys.executable, "-m", "benchmarks.growth", where, kind, str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            report.note(f"growth of {where}, {kind} failed:\n{done.stderr}")
-            continue
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        found["aging"] = found["last_us"] / found["first_us"]
+        # Not by the first tenth: then nothing is evicted from the caches yet.
+        found["aging"] = found["last_us"] / found["settled_us"]
         if where != "bare":
             ours.append(found)
         grid.append(
@@ -131,16 +132,18 @@ def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
                 f"{found['first_mib']:.1f} to {found['last_mib']:.1f}",
                 number(found["bytes_a_cell"]),
                 f"{found['objects_a_cell']:.3f}",
-                f"{number(found['first_us'])}, then {number(found['last_us'])}",
+                ", ".join(number(found[f"{when}_us"]) for when in ("first", "settled", "last")),
             ]
         )
     report.note("## One session, many cells\n\n" + "\n".join(markdown(grid)))
     for key, claim, bound, unit in (
         ("objects_a_cell", "growth", FLAT_OBJECTS, "objects a cell"),
         ("bytes_a_cell", "growth", FLAT_BYTES, "B a cell"),
-        ("aging", "last tenth by first tenth", FLAT_TIME, "x"),
+        ("aging", "last tenth by third tenth", FLAT_TIME, "x"),
     ):
-        worst = max(ours, key=lambda found: float(found[key]))
+        # What a session with a store has outside Python's allocator is SQLite's page cache: 2 MB.
+        counted = [found for found in ours if unit != "B a cell" or found["where"] != "kept"]
+        worst = max(counted, key=lambda found: float(found[key]))
         where = f"{worst['cells']:,} {worst['kind']} cells, {worst['where']}"
         report.target(f"many cells, {claim}; worst: {where}", bound, unit, worst[key])
 

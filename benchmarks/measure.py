@@ -63,8 +63,8 @@ def processes_in_turns(
     That run leaves its bytecode in the folder ``bytecode``, as it does in any installation that is in
     use. Raises CalledProcessError, with what it wrote, for a command that fails.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    env["PYTHONPYCACHEPREFIX"] = str(bytecode)
+    env = os.environ | {"PYTHONPYCACHEPREFIX": str(bytecode)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     costs = {name: Cost() for name in commands}
     for turn in range(rounds + 1):
         for name, make in commands.items():

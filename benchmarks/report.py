@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.measure import Cost
 
+REFERENCE = "parse, compile and exec of one line"
 PEERS = ("ipython", "ptpython", "prompt-toolkit")
 
 
@@ -48,7 +49,11 @@ class Table:
 
 @dataclass
 class Target:
-    """A promise: ``median`` (and ``minimum``, of the fastest rounds) against ``bound``."""
+    """A promise: ``median`` (and ``minimum``, of the fastest rounds) against ``bound``.
+
+    ``slowness``: how much slower this machine is than the one that the bound is meant for, by medians
+    and by minima.
+    """
 
     claim: str
     bound: float
@@ -56,11 +61,14 @@ class Target:
     median: float
     minimum: float
     at_least: bool = False
+    slowness: tuple[float, float] = (1.0, 1.0)
 
     @property
     def verdict(self) -> str:
         """``holds``, ``misses``; ``noisy``: medians and the fastest rounds do not agree on it."""
-        median, minimum = self._meets(self.median), self._meets(self.minimum)
+        by_median, by_minimum = self.slowness
+        median = self._meets(self.median / by_median)
+        minimum = self._meets(self.minimum / by_minimum)
         if median != minimum:
             return "noisy"
         return "holds" if median else "misses"
@@ -70,8 +78,11 @@ class Target:
 
     def cells(self) -> list[str]:
         sign = "≥" if self.at_least else "≤"
+        bound = f"{sign} {self.bound:g} {self.unit}"
+        if self.slowness != (1.0, 1.0):
+            bound += f", here {number(self.bound * self.slowness[1])}"
         measured = [f"{number(v)} {self.unit}" for v in (self.median, self.minimum)]
-        return [self.claim, f"{sign} {self.bound:g} {self.unit}", *measured, self.verdict]
+        return [self.claim, bound, *measured, self.verdict]
 
 
 @dataclass
@@ -82,29 +93,36 @@ class Report:
     tables: list[Table] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    slowness: tuple[float, float] = (1.0, 1.0)
+
+    def calibrate(self, cost: Cost, reference: float) -> None:
+        """Targets in µs from now on are for a machine on which ``cost`` is ``reference`` seconds."""
+        self.slowness = cost.median / reference, cost.minimum / reference
 
     def table(self, table: Table) -> None:
         self.tables.append(table)
         print(*table.lines(), "", sep="\n", flush=True)
 
-    def at_most(self, claim: str, bound: float, unit: str, ours: Cost, floor: Cost) -> None:
-        """A target for ``ours`` over ``floor``: in µs the difference, in ``x`` the ratio."""
-        if unit == "x":
-            median, minimum = ours.median / floor.median, ours.minimum / floor.minimum
-        else:
-            median = (ours.median - floor.median) * 1e6
-            minimum = (ours.minimum - floor.minimum) * 1e6
-        self.targets.append(Target(claim, bound, unit, median, minimum))
+    def at_most(self, claim: str, bound: float, ours: Cost, floor: Cost) -> None:
+        """A target for the ratio of ``ours`` to ``floor``."""
+        median, minimum = ours.median / floor.median, ours.minimum / floor.minimum
+        self.targets.append(Target(claim, bound, "x", median, minimum))
+
+    def at_most_us(self, claim: str, bound: float, ours: Cost, floor: Cost | None = None) -> None:
+        """A target for ``ours``, or what it is over ``floor``, in µs on the reference machine."""
+        median, minimum = ours.median, ours.minimum
+        if floor is not None:
+            median, minimum = median - floor.median, minimum - floor.minimum
+        target = Target(claim, bound, "µs", median * 1e6, minimum * 1e6, slowness=self.slowness)
+        self.targets.append(target)
 
     def at_least(self, claim: str, bound: float, peer: Cost, ours: Cost) -> None:
         """A target for how many times ``ours`` goes into ``peer``."""
         median, minimum = peer.median / ours.median, peer.minimum / ours.minimum
         self.targets.append(Target(claim, bound, "x", median, minimum, at_least=True))
 
-    def target(
-        self, claim: str, bound: float, unit: str, value: float, best: float | None = None
-    ) -> None:
-        self.targets.append(Target(claim, bound, unit, value, value if best is None else best))
+    def target(self, claim: str, bound: float, unit: str, value: float) -> None:
+        self.targets.append(Target(claim, bound, unit, value, value))
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -127,12 +145,18 @@ class Report:
         grid += [target.cells() for target in self.targets]
         print(*markdown(grid), "", sep="\n")
         loud = " (noisy: read ratios of 2 or less as equal)" if self.noise > 1.25 else ""
+        if self.slowness != (1.0, 1.0):
+            print(
+                f"This machine takes {number(self.slowness[1])} times as long for {REFERENCE} as the "
+                "one that the targets in µs are for."
+            )
         print(f"Medians lie {self.noise:.2f} times above minima{loud}. {seconds:.0f} s in all.")
 
     def as_dict(self) -> dict[str, object]:
         return {
             "machine": self.machine,
             "noise": self.noise,
+            "slowness": self.slowness,
             "tables": [asdict(table) for table in self.tables],
             "targets": [{**asdict(t), "verdict": t.verdict} for t in self.targets],
             "notes": self.notes,

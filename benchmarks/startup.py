@@ -51,4 +51,4 @@ def run(report: Report, *, rounds: int) -> None:
         ("… --session, a new one", 3.0),
     ):
         claim = name.replace("…", "pyrepl3 run FILE")
-        report.at_most(f"{claim}, of import asyncio", bound, "x", costs[name], costs[ASYNCIO])
+        report.at_most(f"{claim}, of import asyncio", bound, costs[name], costs[ASYNCIO])
