@@ -68,6 +68,16 @@ def live():
     del sys.modules[name]
 
 
+@pytest.fixture(scope="session")
+def lives():
+    """Makes sessions, for tests that need many (a property)."""
+
+    def make():
+        return Live(SqliteStore(":memory:"), f"pyrepl3.cells.t{next(_numbers)}")
+
+    return make
+
+
 @pytest.fixture
 def open_live():
     """Opens a session whose store is on disk, so that another process can restore it."""

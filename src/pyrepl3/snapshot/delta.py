@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pyrepl3.records import Delta, Snapshot
 
 if TYPE_CHECKING:
+    from pyrepl3.snapshot.loader import Loader
     from pyrepl3.snapshot.work import Work
 
 # pickle and what stands on it load with the first delta: importing this module costs nothing.
@@ -85,10 +86,9 @@ class Snapshotter:
         Returns what could not come back (name to reason) and the ``extra`` of its delta. Raises only
         what is no Exception (KeyboardInterrupt), out of code that values run when they are loaded.
         """
-        from pyrepl3.snapshot.definitions import is_definition
         from pyrepl3.snapshot.engine import load_engine
         from pyrepl3.snapshot.loader import Loader
-        from pyrepl3.snapshot.state import Group, State, is_small_atom, keeper_of
+        from pyrepl3.snapshot.state import Group, State
 
         namespace = self._namespace
         for name in list(namespace):
@@ -104,8 +104,23 @@ class Snapshotter:
             group = Group([name])
             group.lost = reason
             state.add(group)
-        for entry in loader.entries:
-            names = [n for n in entry.blob.names if entry.reason is None and n in namespace]
+        self._adopt(loader)
+        return loader.lost, extra
+
+    def _adopt(self, loader: Loader) -> None:
+        """Take what was loaded for what the store holds."""
+        from pyrepl3.snapshot.definitions import is_definition
+        from pyrepl3.snapshot.state import Group, is_small_atom, keeper_of
+
+        namespace, state = self._namespace, self._state
+        whole = [entry for entry in loader.entries if entry.reason is None]
+        # The names by which blobs refer to definitions first: aliases come after them.
+        for entry in whole:
+            for name in entry.blob.names:
+                if name in entry.bare and namespace.get(name) is entry.bare[name]:
+                    state.definitions.add(name, namespace[name])
+        for entry in whole:
+            names = [name for name in entry.blob.names if name in namespace]
             for name in names:
                 value = namespace[name]
                 state.ids[name] = id(value)
@@ -117,7 +132,6 @@ class Snapshotter:
                 group = Group(names)
                 group.refs, group.links = frozenset(entry.refs), frozenset(entry.links)
                 state.add(group)
-        return loader.lost, extra
 
     def reaches(self, names: Iterable[str]) -> frozenset[str]:
         """``names``, and every name in the code that a use of them may run.
