@@ -22,11 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sybil import Document, Example, Region, Sybil
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import SkipParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -105,7 +108,10 @@ def evaluate(example: Example) -> str | None:
     if "cells" not in state:
         state["cells"] = Cells()
     # Blank lines above, so that a traceback names the line of the document.
-    state["printed"] = state["cells"].run("\n" * example.line + text)
+    try:
+        state["printed"] = state["cells"].run("\n" * example.line + text)
+    except BaseException as error:  # noqa: BLE001  what the example raises is the failure, told by its own traceback
+        return "".join(traceback.format_exception(error))
     return None
 
 
@@ -137,3 +143,12 @@ pytest_collect_file = Sybil(
     setup=setup,
     teardown=teardown,
 ).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what an example forgot to close be a warning: an error outside of it would stop Sybil itself."""
+    for item in items:
+        if isinstance(item, SybilItem):
+            item.add_marker(
+                pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")
+            )
