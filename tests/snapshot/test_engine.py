@@ -88,7 +88,7 @@ def test_a_part_that_cannot_be_restored_costs_itself_only(live):
     snapshot = live.store.load()
     from pyrepl3.records import Snapshot
 
-    lost, extra = live.snapshotter.restore(
+    _, extra = live.snapshotter.restore(
         Snapshot(epoch=1, blobs=(), lost={"P": "gone"}, engine=snapshot.engine)
     )
     assert extra == {"flags": 7, "contextvars": [("b", 2)]}

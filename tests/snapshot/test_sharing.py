@@ -187,7 +187,7 @@ def shape(ns):
                 walk(item)
         elif issubclass(kind, BaseException):
             walk(value.args)
-        if hasattr(value, "__dict__") and kind.__name__ not in ("module",):
+        if hasattr(value, "__dict__") and kind.__name__ != "module":
             for key in sorted(vars(value)):
                 out.append(key)
                 walk(vars(value)[key])

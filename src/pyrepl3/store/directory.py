@@ -94,7 +94,7 @@ def find_default_root() -> Path:
     chosen = os.environ.get("PYREPL3_STORE")
     if chosen:
         return Path(chosen)
-    import platformdirs  # here, not above: 5 ms that a program with a store of its own saves
+    import platformdirs  # noqa: PLC0415 - a program with a store of its own does not need it
 
     return platformdirs.user_data_path("pyrepl3") / "sessions"
 

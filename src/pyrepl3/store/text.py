@@ -49,5 +49,5 @@ def _plain(value: Any, depth: int) -> Any:
         return tuple(_plain(item, depth + 1) for item in value)
     try:
         return plain_text(repr(value))[:1000]
-    except Exception:  # a user's repr; the type's name still tells what it was
+    except Exception:  # noqa: BLE001 - a user's repr; the type's name still tells what it was
         return f"<{type(value).__name__}>"

@@ -1,0 +1,59 @@
+"""An error of SQLite or the system in, one of ours out that says what happened and what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from pyrepl3.errors import StoreCorruptError, StoreError
+
+FOREIGN = (sqlite3.Error, OSError, OverflowError, UnicodeEncodeError)
+"""What is translated at the border of a store."""
+
+_CURES: dict[int, str] = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_READONLY: "it is read-only: make it writable, or choose another store",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check that its directory exists and is yours",
+    sqlite3.SQLITE_PERM: "permission denied: make it writable, or choose another store",
+    sqlite3.SQLITE_BUSY: "another program holds the file: close it there",
+    sqlite3.SQLITE_LOCKED: "another program holds the file: close it there",
+    sqlite3.SQLITE_IOERR: "the disk reported an error: check it, and the space left on it",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_TOOBIG: "a value is too big for one row: split it, or keep it in a file",
+}
+
+
+def explain(error: Exception, action: str, where: str) -> StoreError:
+    """The StoreError for ``error``, which came while we did ``action`` to the session at ``where``."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreCorruptError(
+                f"cannot {action} the session at {where}: {error}; put a backup in its place, or "
+                f"remove it to start anew"
+            )
+        cure = _CURES.get(code, str(error))
+    elif isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
+        cure = "a file stands where a directory is needed: choose another path"
+    elif isinstance(error, OSError):
+        cure = f"{error.strerror or error}: check the path, the rights and the space left"
+    else:
+        cure = f"a name or a value cannot be written: {error}"
+    return StoreError(f"cannot {action} the session at {where}: {cure}")
+
+
+def corrupt(where: str, what: str) -> StoreCorruptError:
+    """For ``what`` was read from the session at ``where`` and is not what was written."""
+    return StoreCorruptError(
+        f"{where}: {what} cannot be read back as written; an older epoch may still load (see its "
+        f"history), else put a backup in its place"
+    )
+
+
+def value_of(names: Iterable[str]) -> str:
+    """How to speak of the bytes of ``names``; of none, they are the engine's."""
+    listed = list(names)
+    if not listed:
+        return "the session's own state"
+    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return "the value of " + ", ".join(repr(name) for name in listed[:8]) + more
