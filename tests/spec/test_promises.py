@@ -72,7 +72,7 @@ def test_the_default_configuration_is_that_of_the_specification():
 def test_a_bad_setting_is_refused_with_its_name():
     with pytest.raises(ValueError, match="max_execution_time must be positive or None"):
         ExecutorConfig(max_execution_time=0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'max_time'"):
+    with pytest.raises(TypeError, match="Unexpected keyword argument 'max_time'"):
         ExecutorConfig(max_time=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="a set of module names, not the string 'os'"):
         ExecutorConfig(denied_modules="os")  # type: ignore[arg-type]
