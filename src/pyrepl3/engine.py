@@ -180,8 +180,7 @@ def host_main(
     """
     from pyrepl3.run.host import LoopHost, MainThread  # noqa: PLC0415
 
-    host = LoopHost("main")
-    host.on_main = True
+    host = LoopHost("main", on_main=True)
     before = sys.modules["__main__"]
 
     def opener(
@@ -218,11 +217,11 @@ def host_main(
         finally:
             host.stop()
 
-    def foreground() -> Any:
+    def interrupt() -> bool:
         runner = _hosted.get(host)
-        return None if runner is None else runner.executor.foreground()
+        return runner is not None and runner.interrupt()
 
-    interrupts = MainThread(foreground, on_sigint or (lambda: None))
+    interrupts = MainThread(interrupt, on_sigint or (lambda: None))
     interrupts.install()
     thread = threading.Thread(target=run_control, name="pyrepl3-control")
     thread.start()

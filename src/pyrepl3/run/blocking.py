@@ -11,14 +11,14 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from pyrepl3.run.aim import MONITOR
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrepl3.run.evaluator import Result
 
-type _Job = tuple[
-    Callable[[], Result], asyncio.AbstractEventLoop, Callable[[Result], object]
-]
+type _Job = tuple[Callable[[], Result], asyncio.AbstractEventLoop, Callable[[Result], object]]
 
 
 class BlockingThread:
@@ -44,12 +44,14 @@ class BlockingThread:
         if self._once:
             self.close()
 
-    def abandon(self) -> None:
+    def abandon(self, thread: int) -> bool:
         """Leave the thread to itself: it ends when its call does; the next call gets a fresh one.
 
-        Calls that were waiting behind the stuck one go to the fresh thread.
+        ``thread`` is that of a cell which is not over, so it is ours. Any thread.
         """
+        MONITOR.kill_on_return(thread)
         self.close()
+        return True
 
     def close(self) -> None:
         """Let the thread end after its calls. Does not wait. Idempotent."""

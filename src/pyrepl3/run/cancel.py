@@ -1,17 +1,18 @@
 """Stopping a running cell from any thread: an await, a Python loop, a blocking call.
 
-Three means, tried in this order and together:
+The means, all tried at once:
 
 1. The cell awaits: its task is cancelled, by ``call_soon_threadsafe``.
-2. It runs Python: ``sys.monitoring`` (PEP 669) is switched on; its callback runs in the cell's own
-   thread and context and raises there. That reaches a loop in 0.1 to 0.3 ms, cannot be switched
-   off by ``except``, and costs nothing while nobody is being stopped.
+2. It runs Python: ``monitor`` raises in the cell's own thread and context.
 3. It is inside a C call: on the main thread a signal breaks the call; on another thread nothing can,
-   so the thread is abandoned and killed at its first instruction after the call.
+   so the thread is left behind and killed when the call returns.
 
-Stages (amendment 13): first raise once, so that ``finally`` and ``with`` clean up; after ``GRACE``
-seconds raise at every instruction of cell code; after as long again, in libraries too. Never in our own
-code or asyncio's, whose invariants would break.
+Stages (amendment 13): 1, raise once, so that ``finally`` and ``with`` clean up, for the first moment only
+in code of cells, where no library's lock is half taken. 2, after ``GRACE`` seconds, raise in code of cells
+again and again; the handlers of what was raised get a moment each. 3, after as long again, raise at every
+instruction of any code but ours and asyncio's. A second request goes to the next stage at once.
+
+While the loop does not answer because another task of ours holds it, that task is cancelled in the same way.
 """
 
 from __future__ import annotations
@@ -20,293 +21,304 @@ import asyncio
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt, LimitExceededError
-from pyrepl3.records import Line, Notice
-from pyrepl3.run.execution import CURRENT, Execution, Stop
-from pyrepl3.run.sources import is_cell
+from pyrepl3.records import Cell, Notice
+from pyrepl3.run.aim import GRACE, MONITOR, in_main_line
+from pyrepl3.run.execution import Execution, Group, Stop
+from pyrepl3.run.monitor import throw
+from pyrepl3.run.points import _OURS as _OURS  # noqa: PLC0414  until tracebacks.py lets go of it
+from pyrepl3.run.points import is_ours, is_spared
 from pyrepl3.run.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
 
     from pyrepl3.run.executor import AsyncExecutor
 
-GRACE = 1.0  # seconds between the stages; amendment 13
-STUCK = 0.1  # seconds without a line of Python until a call counts as one that cannot be broken
-HOGGED = 0.05  # seconds without an answer until the loop counts as held by some other task
+TICK = 0.05  # seconds between two looks at a cell that is being stopped
+STUCK = 0.1  # seconds without a move until a call counts as one that cannot be broken
 
-_monitoring = sys.monitoring
-_E = _monitoring.events
-# Not LINE, which a loop of one line never fires, and not JUMP: what is raised at the last jump of a
-# ``try`` block passes its handlers by.
+__all__ = [
+    "GRACE",
+    "MONITOR",
+    "TICK",
+    "ExecutionCancellation",
+    "claim",
+    "finish",
+    "free_loop",
+    "in_main_line",
+    "request_stop",
+    "take_kick",
+]
 
-# Code that never has an exception of ours raised into it.
-_OURS = str(Path(__file__).resolve().parent.parent) + "/"
-_ASYNCIO = str(Path(asyncio.__file__).parent) + "/"
-_SPARED_FILES = {threading.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
-_spared: dict[str, bool] = {}
-
-
-def is_spared(filename: str) -> bool:
-    """Whether code of this file is never interrupted: ours, asyncio's, the import system's."""
-    spared = _spared.get(filename)
-    if spared is None:
-        spared = _spared[filename] = (
-            filename.startswith((_OURS, _ASYNCIO)) or filename in _SPARED_FILES
-        )
-    return spared
+# Reentrant: a signal handler may come in between, on the thread that holds it.
+_lock = threading.RLock()
 
 
-def is_engine(filename: str) -> bool:
-    """Whether code of this file is ours or asyncio's: a signal does not raise there either."""
-    return filename.startswith((_OURS, _ASYNCIO))
-
-
-class Monitor:
-    """Our one tool at ``sys.monitoring``: claimed at the first need, its events on only in need."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tool: int | None = None
-        self._armed: set[Execution] = set()
-        self.abandoned: dict[int, list[CodeType]] = {}
-        self._traced: dict[CodeType, Execution] = {}
-
-    def _claim(self) -> int:
-        if self._tool is None:
-            # 0, 1, 2 and 5 are taken by convention: debugger, coverage, profiler, optimizer.
-            for tool in (4, 3, 5, 2, 1, 0):
-                if _monitoring.get_tool(tool) is None:
-                    _monitoring.use_tool_id(tool, "pyrepl3")
-                    break
-            else:
-                raise RuntimeError("all six sys.monitoring tools are in use; stop a profiler or debugger")
-            _monitoring.register_callback(tool, _E.INSTRUCTION, _on_event)
-            _monitoring.register_callback(tool, _E.LINE, self._on_line)
-            self._tool = tool
-        return self._tool
-
-    def arm(self, execution: Execution) -> None:
-        """Call ``_on_event`` at every instruction until ``disarm``. Any thread."""
-        with self._lock:
-            tool = self._claim()
-            self._armed.add(execution)
-            _monitoring.set_events(tool, _E.INSTRUCTION)
-
-    def disarm(self, execution: Execution) -> None:
-        """Undo ``arm``; the last one out switches the events off. Any thread."""
-        with self._lock:
-            self._armed.discard(execution)
-            if not self._armed and self._tool is not None:
-                _monitoring.set_events(self._tool, 0)
-
-    def kill_on_return(self, thread: int) -> None:
-        """Raise in ``thread`` at its next instruction, whenever its C call ends.
-
-        Only the code on its stack is instrumented, so that waiting for hours costs others nothing.
-        """
-        frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  the documented way
-        codes: list[CodeType] = []
-        while frame is not None:
-            if not is_spared(frame.f_code.co_filename):
-                codes.append(frame.f_code)
-            frame = frame.f_back
-        with self._lock:
-            tool = self._claim()
-            self.abandoned[thread] = codes
-            for code in codes:
-                _monitoring.set_local_events(tool, code, _E.INSTRUCTION)
-
-    def release(self, thread: int) -> None:
-        """The thread is out, if it was abandoned. Called by that thread."""
-        if thread not in self.abandoned:
-            return
-        with self._lock:
-            for code in self.abandoned.pop(thread, ()):
-                _monitoring.set_local_events(self._tool or 0, code, 0)
-
-    def trace(self, execution: Execution, codes: list[CodeType]) -> None:
-        """Report each line of ``codes`` to the execution's observer until ``untrace``."""
-        with self._lock:
-            tool = self._claim()
-            for code in codes:
-                self._traced[code] = execution
-                _monitoring.set_local_events(tool, code, _E.LINE)
-
-    def untrace(self, codes: list[CodeType]) -> None:
-        """Undo ``trace``."""
-        with self._lock:
-            for code in codes:
-                if self._traced.pop(code, None) is not None:
-                    _monitoring.set_local_events(self._tool or 0, code, 0)
-
-    def _on_line(self, code: CodeType, line: int) -> None:
-        if self._traced:
-            execution = self._traced.get(code)
-            if execution is not None and execution.sink is not None:
-                execution.sink.emit(
-                    Line(cell_id=execution.cell.id, line=line - execution.cell.first_line + 1)
-                )
-
-
-def _on_event(code: CodeType, *_: object) -> None:
-    """Raise here if this code belongs to a cell that is to stop. Runs in the code's own context."""
-    if MONITOR.abandoned and threading.get_ident() in MONITOR.abandoned:
-        if not is_spared(code.co_filename):
-            raise CellInterrupt
-        return
-    execution = CURRENT.get()
-    if execution is None or execution.abandoned:
-        return
-    stop = execution.stop
-    if stop is None or execution.finished:
-        stop = execution.group.stop  # a task of an earlier cell that holds the loop
-        if stop is None or not stop.hogged or is_spared(code.co_filename):
-            return
-        _hit_task(stop)
-        return
-    filename = code.co_filename
-    if is_spared(filename):
-        return
-    if execution.task is not None and not in_main_line(execution):
-        if stop.hogged:
-            _hit_task(stop)
-        return
-    if stop.stage == 1:
-        if stop.delivered:
-            return
-    elif stop.stage == 2 and not is_cell(filename):
-        return
-    stop.delivered = True
-    raise CellInterrupt
-
-
-def in_main_line(execution: Execution) -> bool:
-    """Whether this is the cell's own task, not one that it started."""
-    loop = asyncio._get_running_loop()  # noqa: SLF001  the public one raises where none runs
-    if loop is not execution.loop:
-        return loop is None
-    return asyncio.current_task(loop) is execution.task
-
-
-def _hit_task(stop: Stop) -> None:
-    # CancelledError, not CellInterrupt: a KeyboardInterrupt in a task would stop the whole loop.
-    loop = asyncio._get_running_loop()  # noqa: SLF001
-    task = None if loop is None else asyncio.current_task(loop)
-    if task is None or (stop.stage == 1 and task in stop.hit):
-        return
-    stop.hit.add(task)
-    raise asyncio.CancelledError("stopped: it held the loop while a cell was interrupted")
-
-
-MONITOR = Monitor()
+# --- asking for it ------------------------------------------------------------------------------------
 
 
 def request_stop(execution: Execution, reason: LimitExceededError | None = None) -> bool:
     """Stop a running cell; ``reason`` is the limit it broke. Any thread; returns at once.
 
-    A second request while the first is under way goes to the next stage at once. Returns False
-    where the cell is over.
+    A second request while the first is under way goes to the next stage, unless it comes from a limit.
+    Returns False where the cell is over.
     """
-    if execution.finished:
-        return False
-    stop = execution.stop
-    if stop is not None:
-        _escalate(execution, stop)
+    with _lock:
+        if execution.finished or execution.abandoned:
+            return False
+        stop = execution.stop
+        if stop is not None:
+            if reason is None and stop.stage < 3:
+                _press(execution, stop)
+            return True
+        stop = execution.stop = Stop(reason)
+        stop.due = time.monotonic() + GRACE
+        MONITOR.arm(execution)
+        if execution.finished:  # it ended between the test and the arming: nobody else would disarm
+            MONITOR.disarm(execution)
+            return False
+        _deliver(execution, stop)
+        WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
         return True
-    stop = execution.stop = Stop(reason)
-    MONITOR.arm(execution)
-    if execution.finished:  # it ended between the test and the arming: nobody else would disarm
-        MONITOR.disarm(execution)
-        return False
-    _deliver(execution, stop)
-    WATCHDOG.call_later(STUCK, lambda: _look(execution, stop))
-    WATCHDOG.call_later(GRACE, lambda: _escalate(execution, stop, at_least=2))
-    return True
+
+
+def free_loop(
+    loop: asyncio.AbstractEventLoop,
+    group: Group,
+    *,
+    abandon: Callable[[Execution], bool] | None,
+    on_main: bool,
+) -> Execution:
+    """Make ``loop`` answer, whatever task of ``group`` holds it. Any thread; returns at once.
+
+    For when no cell runs that could be stopped: a task of an earlier one holds the loop. What is returned
+    is ``finished`` once the loop has answered.
+    """
+    # As if a cell were stopped that ends as soon as the loop answers.
+    guard = Execution(Cell(id="", n=0, source="", filename=""), group)
+    guard.loop, guard.on_main = loop, on_main
+    if abandon is not None:
+        guard.abandon = lambda: abandon(guard)
+    request_stop(guard)
+    return guard
 
 
 def finish(execution: Execution) -> None:
     """The cell is out: no stop may hit what runs next. Called by the thread that ran it."""
-    execution.finished = True
-    stop = execution.stop
-    if stop is not None:
+    with _lock:
+        execution.finished = True
+        stop = execution.stop
+        if stop is not None:
+            MONITOR.disarm(execution)
+            _let_go(execution.group, stop)
+            if stop.thrown:
+                throw(execution.thread, None)
+    if execution.abandoned:
+        MONITOR.release(threading.get_ident())
+
+
+def claim(execution: Execution, switch: Callable[[], bool]) -> bool:
+    """Leave a cell behind in its call: True, once, where it is not over and ``switch`` agrees.
+
+    Either the cell's own end comes first, or this: never both. ``switch`` puts another thread into the
+    place of the cell's, which is killed when it comes back.
+    """
+    with _lock:
+        if execution.finished or execution.abandoned or not switch():
+            return False
+        execution.abandoned = True
         MONITOR.disarm(execution)
-        if execution.group.stop is stop:
-            execution.group.stop = None
+        if execution.stop is not None:
+            _let_go(execution.group, execution.stop)
+        return True
+
+
+def _let_go(group: Group, stop: Stop) -> None:
+    for task in [task for task, by in group.targets.items() if by is stop]:
+        group.targets.pop(task, None)
 
 
 def _deliver(execution: Execution, stop: Stop) -> None:
-    if execution.task is not None and execution.loop is not None:
+    loop = execution.loop
+    if loop is not None and not stop.asked:
+        stop.asked = True
         try:
-            execution.loop.call_soon_threadsafe(_cancel_task, execution, stop, stop.stage)
+            loop.call_soon_threadsafe(_answer, execution, stop)
         except RuntimeError:  # the loop is closed: nothing awaits on it any more
             return
-    if execution.on_main and threading.get_ident() != execution.thread:
-        # Breaks sleep, lock and socket calls; the handler of the main thread raises, or lets it be.
-        stop.kicked = True
-        signal.pthread_kill(execution.thread, signal.SIGINT)
+    if execution.on_main and threading.current_thread() is not threading.main_thread():
+        _kick()
 
 
-def _cancel_task(execution: Execution, stop: Stop, stage: int) -> None:
-    task = execution.task
-    if task is None or task.done() or execution.finished:
+def _answer(execution: Execution, stop: Stop) -> None:
+    """On the loop, which answers: whoever held it has let go."""
+    stop.asked, stop.suspect = False, None
+    _let_go(execution.group, stop)
+    if execution.finished or execution.abandoned:
         return
-    if stage == 1 and stop.delivered:
+    task = execution.task
+    if task is None:
+        finish(execution)
+        return
+    if stop.stage == 1 and stop.delivered:
         return
     stop.delivered = True
     task.cancel()
+    if stop.stage > 1:  # what it waits for may swallow that, and it would never hear of it
+        for waited in _awaited(task):
+            execution.group.targets[waited] = stop
 
 
-def _look(execution: Execution, stop: Stop) -> None:
-    """STUCK seconds after the request: if no line of Python has run since, act on that."""
-    if execution.finished or stop.delivered:
-        return
-    if execution.task is not None and not stop.hogged:
-        # The loop has not even run our callback: another task on it holds it, or a C call does.
-        stop.hogged = True
-        execution.group.stop = stop
-        WATCHDOG.call_later(STUCK, lambda: _look(execution, stop))
-        return
-    if execution.abandon is not None:
-        if execution.abandon():
-            return
-    elif execution.sink is not None:
-        execution.sink.emit(
-            Notice(
-                cell_id=execution.cell.id,
-                kind="interrupting",
-                text="inside a call that cannot be interrupted; waiting for it to return",
-            )
-        )
-    WATCHDOG.call_later(STUCK, lambda: _look(execution, stop))
-
-
-def _escalate(execution: Execution, stop: Stop, at_least: int = 0) -> None:
-    if execution.finished or stop.stage >= max(at_least, 3) or execution.abandoned:
-        return
-    if at_least and stop.stage >= at_least:
-        return
-    stop.stage += 1
-    stop.delivered = False
-    _deliver(execution, stop)
-    WATCHDOG.call_later(STUCK, lambda: _look(execution, stop))
-    # At stage 3 the cancellation is sent again and again: each await may swallow one.
-    WATCHDOG.call_later(GRACE, lambda: _press(execution, stop))
+def _awaited(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
+    """The tasks that ``task`` awaits, directly or through other tasks and gather()."""
+    stack, seen = [task], set()
+    while stack:
+        future = getattr(stack.pop(), "_fut_waiter", None)
+        for child in (future, *getattr(future, "_children", ())):
+            if isinstance(child, asyncio.Task) and child not in seen:
+                seen.add(child)
+                stack.append(child)
+                yield child
 
 
 def _press(execution: Execution, stop: Stop) -> None:
-    if execution.finished or execution.abandoned:
+    """On to the next stage."""
+    with _lock:
+        stop.stage += 1
+        stop.due = time.monotonic() + GRACE
+        stop.delivered = False
+        stop.raised.clear()
+        MONITOR.arm(execution)
+        _deliver(execution, stop)
+
+
+def _tick(execution: Execution, stop: Stop) -> None:
+    """Look again at a cell that is being stopped. On the watchdog's thread."""
+    now = time.monotonic()
+    with _lock:
+        if execution.finished or execution.abandoned:
+            return
+        if stop.stage < 3 and now >= stop.due:
+            _press(execution, stop)
+        if stop.stage == 1 and stop.delivered:
+            MONITOR.disarm(execution)  # it cleans up, at full speed
+        else:
+            stop.anywhere = True
+            if stop.stage > 1:
+                stop.delivered = False  # each await may swallow one cancellation
+            _deliver(execution, stop)
+    WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
+    if not stop.delivered:
+        _look(execution, stop, now)
+
+
+# --- looking at a cell that does not stop ---------------------------------------------------------------
+
+
+def _look(execution: Execution, stop: Stop, now: float) -> None:
+    loop, thread = execution.loop, execution.thread
+    if loop is not None:
+        thread = getattr(loop, "_thread_id", None) or thread
+        if stop.asked:
+            _suspect(execution, stop, loop)
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way
+    if frame is None:
         return
-    if stop.stage < 3:
-        stop.stage = 3
-    stop.delivered = False
-    _deliver(execution, stop)
-    WATCHDOG.call_later(STUCK, lambda: _press(execution, stop))
+    if execution not in MONITOR.armed:
+        _throw(execution, stop, thread, frame)
+        return
+    place = id(frame), frame.f_lasti
+    if place != stop.place:
+        stop.place, stop.seen = place, now
+    elif now - stop.seen >= STUCK and not _waits_for_us(frame):
+        stop.seen = now
+        nested = _find_loop(frame)
+        if nested is not None and nested is not loop:
+            nested.call_soon_threadsafe(_break_loop, execution, stop)
+        elif execution.abandon is not None:
+            execution.abandon()
+        elif execution.sink is not None and not stop.told:
+            stop.told = True
+            text = "inside a call that cannot be interrupted; waiting for it to return"
+            execution.sink.emit(Notice(cell_id=execution.cell.id, kind="interrupting", text=text))
+
+
+def _suspect(execution: Execution, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+    """The loop has not answered for a while: who has held it at two looks in a row is cancelled."""
+    holder = asyncio.current_task(loop)
+    if holder is not None and holder is execution.task:
+        return
+    if stop.suspect is not None and stop.suspect[0] is holder:
+        execution.group.targets[holder] = stop
+    stop.suspect = (holder,)
+
+
+def _throw(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> None:
+    """Without a tool at sys.monitoring: the older means, which ``except`` swallows."""
+    if is_spared(frame.f_code.co_filename) or (stop.thrown and stop.stage == 1):
+        return
+    loop = execution.loop
+    holder = None if loop is None else asyncio.current_task(loop)
+    if holder is execution.task:
+        stop.thrown = stop.delivered = True
+        throw(thread, CellInterrupt)
+    elif holder in execution.group.targets:
+        stop.thrown = True
+        throw(thread, asyncio.CancelledError)
+
+
+def _waits_for_us(frame: FrameType | None) -> bool:
+    """Whether the code below is our own: it waits for a reader or an answer, and looks by itself."""
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        frame = frame.f_back
+    return frame is not None and is_ours(frame.f_code.co_filename)
+
+
+_RUN_FOREVER = asyncio.BaseEventLoop.run_forever.__code__
+
+
+def _find_loop(frame: FrameType | None) -> asyncio.AbstractEventLoop | None:
+    """The innermost event loop that runs on the stack of ``frame``."""
+    while frame is not None:
+        if frame.f_code is _RUN_FOREVER:
+            loop: asyncio.AbstractEventLoop | None = frame.f_locals.get("self")
+            return loop
+        frame = frame.f_back
+    return None
+
+
+def _break_loop(execution: Execution, stop: Stop) -> None:
+    """On a loop that the cell runs itself, by asyncio.run: its Runner cleans up behind this."""
+    if not execution.finished and not execution.abandoned:
+        stop.delivered = True
+        raise CellInterrupt
+
+
+# --- signals --------------------------------------------------------------------------------------------
+
+_kicks: list[None] = []
+
+
+def _kick() -> None:
+    """Send the main thread a signal, to break the call that it may be in."""
+    _kicks.append(None)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+def take_kick() -> bool:
+    """Whether the signal that came in is our own, not a person's. Main thread."""
+    # Signals of one kind melt into one while they wait; so do our kicks.
+    own = bool(_kicks)
+    _kicks.clear()
+    return own
 
 
 class ExecutionCancellation:

@@ -12,6 +12,7 @@ import threading
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from pyrepl3.errors import CellInterrupt
 from pyrepl3.run.cancel import finish
 from pyrepl3.run.display import mime_bundle
 from pyrepl3.run.execution import CURRENT, Execution
@@ -45,6 +46,8 @@ def evaluate(
     # So that the warning about a coroutine that is never awaited names the line that made it.
     _set_depth(1)
     try:
+        if execution.stop is not None:  # asked to stop before the first line
+            raise CellInterrupt  # noqa: TRY301  as if the first line had raised it
         if around is None:
             value = _evaluate(run)
         else:

@@ -2,7 +2,7 @@
 
 ``CURRENT`` is a ContextVar: tasks, ``call_later`` and ``to_thread`` inherit it, so that output and
 interrupts find the cell that caused them. Threads and thread pools do not inherit it before
-Python 3.14; ``output.carry_into_threads`` takes it there.
+Python 3.14; ``speaker.Carrying`` takes it there.
 """
 
 from __future__ import annotations
@@ -18,35 +18,55 @@ if TYPE_CHECKING:
 
     from pyrepl3.errors import LimitExceededError
     from pyrepl3.records import Cell, Placement
-    from pyrepl3.run.output import Sink
+    from pyrepl3.run.sink import Sink
 
 
 class Stop:
-    """Why and how far a cell is being stopped.
+    """Why and how far a cell is being stopped. See ``cancel`` for the stages.
 
-    ``stage`` 1: raise once; 2: at every line of cell code; 3: at every line of any code but ours.
-    ``delivered``: the main line of the cell has seen it. ``hogged``: the loop does not answer, so
-    that tasks on it are hit too. ``kicked``: a signal is on its way, to break a call on the main thread.
+    ``delivered``: the main line of the cell has seen this stage. ``anywhere``: it may be raised in
+    libraries too, since no code of a cell came by. ``asked``: a cancellation is on its way through
+    the loop, which has not answered yet. ``told``: the observer knows that we wait.
     """
 
-    __slots__ = ("delivered", "hit", "hogged", "kicked", "reason", "stage")
+    __slots__ = (
+        "anywhere",
+        "asked",
+        "delivered",
+        "due",
+        "place",
+        "raised",
+        "reason",
+        "seen",
+        "stage",
+        "suspect",
+        "thrown",
+        "told",
+    )
 
-    def __init__(self, reason: LimitExceededError | None) -> None:
+    def __init__(self, reason: LimitExceededError | None = None) -> None:
         self.reason = reason
         self.stage = 1
-        self.delivered = False
-        self.hogged = False
-        self.kicked = False
-        self.hit: set[Any] = set()
+        self.anywhere = self.asked = self.delivered = self.thrown = self.told = False
+        self.due = 0.0
+        """When the next stage begins, by ``time.monotonic``."""
+        self.raised: dict[Any, tuple[BaseException, float]] = {}
+        """What was raised last at this stage in each task or thread, and when."""
+        self.suspect: tuple[Any] | None = None
+        """Which task held the loop when it was last looked at."""
+        self.place: tuple[int, int] | None = None
+        """Where the cell's thread stood when it was last looked at, and since when."""
+        self.seen = 0.0
 
 
 class Group:
-    """The executions of one executor: what they share when the loop they are on is hogged."""
+    """The executions of one executor, and which tasks hold up their loop while one is being stopped."""
 
-    __slots__ = ("__weakref__", "stop")
+    __slots__ = ("__weakref__", "targets")
 
     def __init__(self) -> None:
-        self.stop: Stop | None = None
+        self.targets: dict[Any, Stop] = {}
+        """Tasks (None: whatever is no task) that are to be hit although they belong to another cell."""
 
 
 class Execution:
@@ -54,6 +74,9 @@ class Execution:
 
     # Defaults on the class: an execution costs what it needs, most of these never.
     show = False
+    verbose = True
+    told: tuple[BaseException, str] | None = None
+    """The error of the cell's own code and its text, made while the cell could still be stopped."""
     shown: Mapping[str, Any] | None = None
     mode = ExecutionMode.UNKNOWN
     placement: Placement = "loop"

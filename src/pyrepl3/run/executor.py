@@ -21,7 +21,7 @@ from pyrepl3.records import (
     Started,
 )
 from pyrepl3.run.blocking import BlockingThread
-from pyrepl3.run.cancel import GRACE, request_stop
+from pyrepl3.run.cancel import GRACE, finish, free_loop, request_stop
 from pyrepl3.run.coroutines import CoroutineManager, TaskFactory, find_tasks
 from pyrepl3.run.evaluator import evaluate
 from pyrepl3.run.execution import CURRENT, Execution, Group
@@ -101,6 +101,8 @@ class AsyncExecutor:
         self._planner = Planner(self.namespace, config)
         self._group = Group()
         self._running: dict[str, Execution] = {}
+        self.unwanted: set[str] = set()
+        """The ids of cells that are to be stopped as soon as they begin."""
         self._routing = Routing()
         self._kept: Checkpoints | None = None
         self._closed = False
@@ -324,6 +326,8 @@ class AsyncExecutor:
             result = begun if isinstance(begun, tuple) else await begun
         finally:
             self._running.pop(execution.cell.id, None)
+            if execution.stop is not None and not (execution.finished or execution.abandoned):
+                finish(execution)  # stopped before its first line, and it has none
             if turn is not None:
                 turn.release()
         if not result[0] or execution.stop is not None:
@@ -338,6 +342,9 @@ class AsyncExecutor:
         """Compile, decide, run: the result, where the cell goes inline, or what to await for it."""
         cell, namespace = execution.cell, self.namespace
         source, filename = cell.source, cell.filename
+        self._running[cell.id] = execution
+        if self.unwanted and cell.id in self.unwanted:
+            request_stop(execution)
         namespace.sources.add(filename, source, cell.first_line)
         try:
             compiled = self._planner.compile(source, filename, cell.first_line)
@@ -368,7 +375,8 @@ class AsyncExecutor:
             around = self._guard(execution, run)
         self._running[cell.id] = execution
         if self._hosted:
-            execution.on_main = self._on_main and not beside
+            # A blocking cell beside others has a thread of its own.
+            execution.on_main = self._on_main and not (beside and placement == "thread")
             if self._abandon is not None:
                 execution.abandon = partial(self._abandon, execution)
         if compiled.is_async:
@@ -408,6 +416,14 @@ class AsyncExecutor:
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
 
     # --- for a host of the loop -----------------------------------------------------------------------
+
+    def running(self) -> tuple[Execution, ...]:
+        """The cells that run now, the background ones included. Any thread."""
+        return tuple(self._running.values())
+
+    def free(self, loop: asyncio.AbstractEventLoop) -> Execution:
+        """Make ``loop``, which cells run on, answer, whatever task of theirs holds it. Any thread."""
+        return free_loop(loop, self._group, abandon=self._abandon, on_main=self._on_main)
 
     def move(self, place: Place) -> None:
         """Another loop takes over: forget what ran on the old one. Any thread."""

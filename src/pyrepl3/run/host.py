@@ -15,10 +15,11 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import CellInterrupt
-from pyrepl3.run.cancel import MONITOR, in_main_line, is_engine, request_stop
+from pyrepl3.errors import AsyncContextError
+from pyrepl3.run.aim import MONITOR, decide_in_handler
+from pyrepl3.run.cancel import take_kick
 from pyrepl3.run.coroutines import TaskFactory
-from pyrepl3.run.execution import CURRENT, Execution
+from pyrepl3.run.execution import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,26 +27,49 @@ if TYPE_CHECKING:
 
     from pyrepl3.run.evaluator import Result
 
+LAST = 1.0  # seconds that tasks have for their clean-up when the loop ends
+
+if sys.platform == "win32":
+    _Base = asyncio.ProactorEventLoop
+else:
+    _Base = asyncio.SelectorEventLoop
+
+
+class HostLoop(_Base):
+    """A loop that only its host closes. Stopping it is harmless: the host goes on with it."""
+
+    served = False
+
+    def close(self) -> None:
+        """Close the loop, where its host asks for that."""
+        if self.served:
+            raise AsyncContextError(
+                "this is the session's event loop and stays open; "
+                "close only what asyncio.new_event_loop() gave you"
+            )
+        super().close()
+
 
 class LoopHost:
     """A loop and its thread: one of its own (``start``) or the caller's (``serve``).
 
     ``submit`` and ``abandon`` are the Place port. The loop belongs to the host: when a cell stops it,
-    it goes on; a SystemExit or KeyboardInterrupt in a task does not end it.
+    it goes on; a SystemExit or KeyboardInterrupt in a task does not end it. ``when_ended`` is called
+    once, on the host's last thread, when the loop is closed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, on_main: bool = False) -> None:
         self.name = name
-        self.loop = asyncio.new_event_loop()
-        self.on_main = False
-        self.thread = 0
+        self.on_main = on_main
+        self.loop = HostLoop()
+        self.when_ended: Callable[[], object] = lambda: None
+        self._thread = 0
         """The thread that user code runs on now; another one after ``abandon``."""
         self._jobs: deque[tuple[Callable[[], Result], Callable[[Result], object]]] = deque()
         self._lock = threading.Lock()
         self._stand_in: _StandIn | None = None
         self._closing = False
         self._left = False
-        self._ended = threading.Event()
         TaskFactory.install(self.loop)
         self.loop.set_exception_handler(_report)
 
@@ -55,12 +79,13 @@ class LoopHost:
 
     def serve(self) -> None:
         """Run the loop and blocking cells on this thread until ``stop``."""
-        me = self.thread = threading.get_ident()
+        me = self._thread = threading.get_ident()
         sys.set_coroutine_origin_tracking_depth(1)
         asyncio.set_event_loop(self.loop)
+        self.loop.served = True
         try:
-            while self.thread == me and not self._left:
-                run_loop(self.loop)
+            while self._thread == me and not self._left:
+                self.run_loop()
                 if self._jobs:
                     self._work(me)
                 elif self._closing:
@@ -68,8 +93,15 @@ class LoopHost:
                 # else a cell stopped the loop: it is not the cell's to stop
         finally:
             MONITOR.release(me)
-            if self.thread == me:
+            if self._thread == me:
                 self._end()
+
+    def run_loop(self) -> None:
+        """Run the loop until it is stopped. What a task raises to end the process ends only the task."""
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            return  # the task has it as its exception; the loop goes on when it is run again
 
     def _work(self, me: int) -> None:
         call, give = self._jobs.popleft()
@@ -79,7 +111,7 @@ class LoopHost:
         stand_in.begin()
         result = call()
         with self._lock:
-            if self.thread != me:
+            if self._thread != me:
                 return  # left behind: the stand-in has become the host's thread
             stand_in.asked = True
         stand_in.end()
@@ -90,33 +122,45 @@ class LoopHost:
         self._jobs.append((call, give))
         self.loop.stop()
 
-    def abandon(self) -> None:
-        """Leave the host's thread, stuck in a blocking cell; the stand-in takes its place. Any thread."""
+    def abandon(self, thread: int) -> bool:
+        """Leave ``thread``, stuck in a blocking cell; the stand-in takes its place. Any thread.
+
+        False: that cell is over, or has not begun.
+        """
         with self._lock:
-            stand_in, self._stand_in = self._stand_in, None
-            if stand_in is None or stand_in.asked:
-                return
-            self.thread = stand_in.thread.ident or 0
+            stand_in = self._stand_in
+            if stand_in is None or stand_in.asked or self._thread != thread:
+                return False
+            self._stand_in = None
+            MONITOR.kill_on_return(thread)
+            self._thread = stand_in.thread.ident or 0
             stand_in.promoted = stand_in.asked = True
         self.loop.call_soon_threadsafe(self.loop.stop)
+        return True
 
-    def leave(self) -> None:
-        """Leave thread *and* loop: the loop itself is stuck in a call. Any thread.
+    def leave(self) -> bool:
+        """Leave threads *and* loop: the loop itself is stuck in a call. Any thread. False: left already.
 
         When the call returns, what is left on the loop is cancelled there and the loop closed.
         """
-        self._left = self._closing = True
-        MONITOR.kill_on_return(self.thread)
+        with self._lock:
+            if self._left:
+                return False
+            self._left = self._closing = True
+            stand_in = self._stand_in
+            MONITOR.kill_on_return(self._thread)
+            if stand_in is not None and not stand_in.asked:
+                MONITOR.kill_on_return(stand_in.thread.ident or 0)
         self.loop.call_soon_threadsafe(self.loop.stop)
+        return True
 
     def stop(self) -> None:
         """End ``serve`` after what runs now. Any thread. Idempotent."""
         self._closing = True
-        if not self._ended.is_set():
-            try:
-                self.loop.call_soon_threadsafe(self.loop.stop)
-            except RuntimeError:  # closed between the test and the call
-                return
+        try:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        except RuntimeError:  # closed already
+            return
 
     def _end(self) -> None:
         if self._stand_in is not None:
@@ -126,21 +170,30 @@ class LoopHost:
         for task in tasks:
             task.cancel()
         if tasks:
-            stop = loop.call_later(1.0, loop.stop)  # a task that swallows its cancellation
-            gathered = asyncio.gather(*tasks, return_exceptions=True)
-            gathered.add_done_callback(lambda _: loop.stop())
-            run_loop(loop)
-            stop.cancel()
-            if not gathered.done():
-                gathered.add_done_callback(lambda done: done.cancelled() or done.exception())
-        run_loop_until(loop, loop.shutdown_asyncgens())
+            self._run_for(LAST, asyncio.wait(tasks))
+        for task in tasks:
+            if not task.done():  # it swallows its cancellation: nobody will step it again
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+        self._run_for(LAST, loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
+        loop.served = False
         loop.close()
-        self._ended.set()
+        self.when_ended()
 
-    def join(self, timeout: float) -> bool:
-        """Wait until ``serve`` has ended. Returns whether it has."""
-        return self._ended.wait(timeout)
+    def _run_for(self, seconds: float, coro: Any) -> None:
+        """Run ``coro`` to its end, but not longer than that, whatever user code in it raises."""
+        loop = self.loop
+        task = loop.create_task(coro)
+        task.add_done_callback(lambda _: loop.stop())
+        due = loop.call_later(seconds, task.cancel)
+        # A task that raises SystemExit stops the loop; so may code of a cell.
+        for _ in range(1000):
+            self.run_loop()
+            if task.done():
+                break
+        due.cancel()
+        if task.done() and not task.cancelled():
+            task.exception()
 
 
 class _StandIn:
@@ -177,59 +230,42 @@ class _StandIn:
             if self._closing:
                 return
             while not self.asked:
-                run_loop(self._host.loop)
+                self._host.run_loop()
             if self.promoted:
                 self._host.serve()
                 return
+            MONITOR.release(threading.get_ident())
             self._back.release()
 
 
-def run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Run ``loop`` until it is stopped. What a task raised to end the process ends only that task."""
-    try:
-        loop.run_forever()
-    except (SystemExit, KeyboardInterrupt):
-        return  # the task has it as its exception; the loop goes on when it is run again
-
-
-def run_loop_until(loop: asyncio.AbstractEventLoop, coro: Any) -> None:
-    """Run ``coro`` to its end, whatever user code in it raises."""
-    try:
-        loop.run_until_complete(coro)
-    except BaseException:  # noqa: BLE001, S110  clean-up of generators that nobody waits for
-        pass
-
-
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """The loop's exception handler: tell the cell that started the task, in its stderr."""
-    task = context.get("task") or context.get("future")
-    execution = None
-    if isinstance(task, asyncio.Task):
-        execution = task.get_context().get(CURRENT)
-    error = context.get("exception")
+    """The loop's exception handler: tell the cell whose task or callback failed."""
+    # asyncio calls this in the Context of the task or the callback.
+    execution = CURRENT.get()
     if execution is None or execution.sink is None:
         loop.default_exception_handler(context)
         return
     from pyrepl3.run.tracebacks import format_error, trim  # noqa: PLC0415  failures only
 
+    error, task = context.get("exception"), context.get("task") or context.get("future")
+    if isinstance(error, asyncio.CancelledError):
+        return  # a callback that held the loop while a cell was stopped
     text = context["message"] if error is None else format_error(trim(error))
-    name = f" {task.get_name()!r}" if isinstance(task, asyncio.Task) else ""
-    execution.sink.notice(
-        "task-failed", f"background task{name} of cell {execution.cell.n} failed:\n{text}"
+    what = (
+        f"background task {task.get_name()!r}" if isinstance(task, asyncio.Task) else "a callback"
     )
+    execution.sink.notice("task-failed", f"{what} of cell {execution.cell.n} failed:\n{text}")
 
 
 class MainThread:
     """Makes Ctrl-C reach the cell that runs on the main thread, while ``install``ed.
 
-    ``foreground`` gives the execution to stop; where there is none, ``idle`` is called. The handler
+    ``interrupt`` stops it and says whether there was one; where not, ``idle`` is called. The handler
     raises where user code was interrupted, also inside sleep, lock and socket calls, never in ours.
     """
 
-    def __init__(
-        self, foreground: Callable[[], Execution | None], idle: Callable[[], object]
-    ) -> None:
-        self._foreground = foreground
+    def __init__(self, interrupt: Callable[[], bool], idle: Callable[[], object]) -> None:
+        self._interrupt = interrupt
         self._idle = idle
         self._before: Any = None
 
@@ -243,22 +279,10 @@ class MainThread:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, _number: int, frame: FrameType | None) -> None:
-        execution = self._foreground()
-        if execution is None:
+        # A kick is a signal that request_stop sent, to break a call; it may come a moment late.
+        if not take_kick() and not self._interrupt():
             self._idle()
             return
-        stop = execution.stop
-        if stop is not None and stop.kicked:
-            stop.kicked = False  # sent by request_stop itself, to break a call
-        elif not request_stop(execution):
-            return
-        stop = execution.stop
-        inner = CURRENT.get()
-        if stop is None or inner is None or frame is None or is_engine(frame.f_code.co_filename):
-            return  # between user code: the monitor or the cancellation does it
-        if inner is execution and (execution.task is None or in_main_line(execution)):
-            if stop.stage > 1 or not stop.delivered:
-                stop.delivered = True
-                raise CellInterrupt
-        elif inner.group is execution.group and inner.task is not None:
-            raise asyncio.CancelledError("stopped: it held the loop while a cell was interrupted")
+        error = None if frame is None else decide_in_handler(frame.f_code)
+        if error is not None:
+            raise error

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LimitExceededError
-from pyrepl3.run.cancel import MONITOR, request_stop
+from pyrepl3.run.aim import MONITOR
+from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.execution import Stop
 from pyrepl3.run.watchdog import WATCHDOG, Timer
 
@@ -118,7 +119,7 @@ class Guard:
 
     def __enter__(self) -> None:
         if self._traced:
-            MONITOR.trace(self._execution, self._traced)
+            MONITOR.trace(self._traced)
         if self._stages and self._code is not None:
             self._stack = ExitStack()
             for stage in self._stages:
@@ -132,7 +133,6 @@ class Guard:
             error = self._watch.end()
             if error is not None and execution.stop is None:
                 execution.stop = Stop(error)
-                execution.stop.delivered = True
         if self._traced:
             MONITOR.untrace(self._traced)
         if self._stack is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrepl3.errors import AsyncContextError, CancellationError, CellInterrupt
-from pyrepl3.run.cancel import MONITOR, request_stop
+from pyrepl3.run.cancel import claim, request_stop
 from pyrepl3.run.evaluator import Result, Run, evaluate, evaluate_async
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ class Place(Protocol):
         """Run ``call`` on the place's thread, then ``give`` its result on the loop. On the loop."""
         ...
 
-    def abandon(self) -> None:
-        """Leave the thread, which is stuck in a call; the next call gets a fresh one. Any thread."""
+    def abandon(self, thread: int) -> bool:
+        """Leave ``thread``, stuck in a call; the next call gets a fresh one. Any thread.
+
+        False: that thread is not the place's now.
+        """
         ...
 
 
@@ -48,13 +52,18 @@ class Handover:
                 self._future.set_result(None)
 
     async def take(self, execution: Execution) -> Result:
-        """The result. If the waiter is cancelled the cell is stopped first; then CancelledError."""
+        """The result. If the waiter is cancelled the cell is stopped first; then CancelledError.
+
+        Cancelling it twice does not make it leave the cell behind.
+        """
         cancelled = False
         while self.result is None:
             self._future = self._loop.create_future()
             try:
                 await self._future
             except asyncio.CancelledError:
+                if execution.abandoned and self.result is None:
+                    raise  # the loop was left behind, and ends
                 if not cancelled:
                     cancelled = True
                     request_stop(execution)
@@ -97,22 +106,15 @@ async def go_to_thread(
     handover = Handover(loop)
 
     def call() -> Result:
-        try:
-            return context.run(evaluate, execution, run, around)
-        finally:
-            if execution.abandoned:
-                MONITOR.release(execution.thread)
+        return context.run(evaluate, execution, run, around)
 
     def abandon() -> bool:
-        if execution.finished or not execution.thread:
+        if not claim(execution, lambda: place.abandon(execution.thread)):
             return False
-        execution.abandoned = True
         execution.lost = find_thread_bound(run[3])
-        MONITOR.kill_on_return(execution.thread)
         # The old thread stays inside the old Context, maybe for hours.
         if not execution.cell.background:
             manager.context = manager.context.copy()
-        place.abandon()
         loop.call_soon_threadsafe(handover.give, (False, CellInterrupt()))
         return True
 
@@ -122,17 +124,21 @@ async def go_to_thread(
     return await handover.take(execution)
 
 
-def find_thread_bound(namespace: dict[str, Any], *, loop: bool = False) -> dict[str, str]:
-    """Names whose values only the thread (or, with ``loop``, the loop) that made them may use.
+def find_thread_bound(
+    namespace: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None
+) -> dict[str, str]:
+    """Names whose values only the thread that made them may use, or ``loop``, which is left too.
 
     Name to reason. What only holds such a value is not found.
     """
     lost: dict[str, str] = {}
     for name, value in namespace.copy().items():
-        module = type(value).__module__.partition(".")[0]
-        if module == "sqlite3" or (module == "_thread" and type(value).__name__ == "_local"):
+        homes = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+        if "sqlite3" in homes and hasattr(value, "close"):
             lost[name] = "made on the thread that was left behind; make it anew"
-        elif loop and module in ("asyncio", "_asyncio") and not isinstance(value, type):
+        elif isinstance(value, threading.local):
+            lost[name] = "its values belong to the thread that was left behind; set them anew"
+        elif loop is not None and getattr(value, "_loop", None) is loop:
             lost[name] = "bound to the event loop that was left behind; make it anew"
     return lost
 
@@ -179,5 +185,3 @@ def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Re
             translated.__cause__ = value
             return False, translated
     return result
-
-

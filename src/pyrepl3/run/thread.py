@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import CancellationError, NamespaceError
+from pyrepl3.errors import CancellationError, NamespaceError, WorkerDiedError
 from pyrepl3.records import Fetch, Finished, Interrupted, Notice
-from pyrepl3.run.cancel import GRACE
+from pyrepl3.run.cancel import GRACE, TICK, claim
+from pyrepl3.run.coroutines import find_tasks
+from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.executor import AsyncExecutor
-from pyrepl3.run.host import LoopHost
+from pyrepl3.run.host import LAST, LoopHost
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.routes import find_thread_bound
 from pyrepl3.run.tracebacks import format_error
@@ -19,12 +22,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from pyrepl3.config import ExecutorConfig
-    from pyrepl3.ports import Asker, Observer, Stage
-    from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot
+    from pyrepl3.ports import Asker, Observer, Pace, Stage
+    from pyrepl3.records import Cell, Delta, Event, Outcome, Question, Snapshot
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.namespace import NamespaceManager
 
-type _Reply = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]
+
+class _Call[T]:
+    """A coroutine to run on the host's loop, and the future of whoever waits for it on another."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self._loop.create_future()
+        self.task: asyncio.Task[T] | None = None
+        self.cancelled = False
+
+    def send(self, host: LoopHost) -> None:
+        """Have it begun by the host. Any thread."""
+        # An empty Context: nothing of the caller's leaks into the cell's task.
+        host.loop.call_soon_threadsafe(self._begin, context=contextvars.Context())
+
+    def cancel(self, host: LoopHost) -> None:
+        """Do not begin, or cancel what has begun. Any thread."""
+        self.cancelled = True
+        host.loop.call_soon_threadsafe(lambda: self.task and self.task.cancel())
+
+    def _begin(self) -> None:
+        if self.cancelled:
+            self.reply(None, asyncio.CancelledError())
+            return
+        # This object is held by the done callback, and by the future's waiter.
+        self.task = asyncio.Task(self._make(), loop=asyncio.get_running_loop())
+        _keep.add(self.task)
+        self.task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        _keep.discard(task)
+        if task.cancelled():
+            self.reply(None, asyncio.CancelledError())
+        else:
+            error = task.exception()
+            self.reply(None if error else task.result(), error)
+
+    def reply(self, result: T | None, error: BaseException | None) -> None:
+        """Give an answer; the first one counts. Any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+        except RuntimeError:  # the caller's loop is closed: nobody waits
+            return
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        elif isinstance(error, asyncio.CancelledError):
+            # Not the caller's own cancellation: nobody may take it for that.
+            self.future.set_exception(CancellationError("interrupted"))
+        else:
+            self.future.set_exception(error)
+
+
+_keep: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly
 
 
 class ThreadRunner:
@@ -57,7 +117,9 @@ class ThreadRunner:
             abandon=self._abandon if host is None else None,
             on_main=self._host.on_main,
         )
-        self._flying: dict[str, tuple[Cell, Observer, _Reply]] = {}
+        self._calls: set[_Call[Any]] = set()
+        self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome]]] = {}
+        self._guard: Execution | None = None
         self._closed = False
         if host is None:
             self._host.start()
@@ -69,29 +131,56 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        reply = (loop, future)
-        self._flying[cell.id] = (cell, observe, reply)
+        call = _Call(lambda: self.executor.run(cell, observe))
+        self._flying[cell.id] = cell, observe, call
         try:
-            self._start(self.executor.run(cell, observe), reply)
+            call.send(self._host)
             try:
-                return await asyncio.shield(future)
+                return await asyncio.shield(call.future)
             except asyncio.CancelledError:
                 # The caller gives up: the cell must not go on behind its back.
-                while not future.done():
-                    self.executor.interrupt(cell.id)
-                    try:
-                        await asyncio.wait([future], timeout=GRACE)
-                    except asyncio.CancelledError:
-                        continue
+                await self._stop(cell, call)
                 raise
         finally:
-            self._flying.pop(cell.id, None)
+            del self._flying[cell.id]
+            self.executor.unwanted.discard(cell.id)
+
+    async def _stop(self, cell: Cell, call: _Call[Outcome]) -> None:
+        """Wait until the cell is over, cancelled again or not. What it comes to nobody wants to know."""
+        stopping = False
+        while not call.future.done():
+            if not stopping:
+                stopping = self.executor.interrupt(cell.id)
+            if not stopping:  # not begun, or at its end; its loop may be held by another task
+                call.cancel(self._host)
+                self._free()
+            try:
+                await asyncio.wait([call.future], timeout=GRACE if stopping else TICK)
+            except asyncio.CancelledError:
+                continue
+        call.future.exception()
 
     def interrupt(self, cell_id: str | None = None) -> bool:
         """Stop a cell (None: the one in the foreground). Any thread; returns at once."""
-        return self.executor.interrupt(cell_id)
+        if self.executor.interrupt(cell_id):
+            return True
+        waiting = [
+            flight
+            for name, flight in list(self._flying.items())
+            if name == cell_id or (cell_id is None and not flight[0].background)
+        ]
+        if not waiting:
+            return False
+        # Not begun, or at its end and not heard of: a task of an earlier cell may hold the loop.
+        self.executor.unwanted.update(flight[0].id for flight in waiting)
+        # Began between the two looks: it may not have seen that it is unwanted.
+        if not self.executor.interrupt(cell_id):
+            self._free()
+        return True
+
+    def _free(self) -> None:
+        if self._guard is None or self._guard.finished or self._guard.abandoned:
+            self._guard = self.executor.free(self._host.loop)
 
     async def snapshot(self) -> Delta:
         """What changed since the last mark."""
@@ -121,82 +210,93 @@ class ThreadRunner:
             return
         self._closed = True
         self.executor.interrupt_all()
-        await self._call(self.executor.aclose)
-        if self._own:
-            self._host.stop()
-            loop = asyncio.get_running_loop()
-            # Short: the loop has nothing left to do. A call that never returns must not keep us.
-            await loop.run_in_executor(None, self._host.join, GRACE)
+        if not await self._ends(self._call(self.executor.aclose), 2 * GRACE):
+            self.executor.close()
+        if not self._own:
+            return
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._host.when_ended = lambda: _tell(loop, ended)
+        self._host.stop()
+        # It has nothing left to do but the clean-up of tasks. A call that never returns must not keep us.
+        if not await self._ends(ended.wait(), 2 * LAST + TICK):
+            self._host.leave()
+
+    async def _ends(self, coro: Coroutine[Any, Any, Any], seconds: float) -> bool:
+        """Whether ``coro`` came to its end in time; half of the time is for a loop that is held."""
+        task = asyncio.ensure_future(coro)
+        for _ in range(2):
+            await asyncio.wait([task], timeout=seconds / 2)
+            if task.done():
+                task.exception()
+                return True
+            self._free()
+        task.cancel()
+        return False
 
     # --- over to the host's loop and back ---------------------------------------------------------
 
     async def _call[T](self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._start(make(), (loop, future))
-        return await future
-
-    def _start(self, coro: Coroutine[Any, Any, Any], reply: _Reply) -> None:
-        # An empty Context: nothing of the caller's leaks into the cell's task.
-        self._host.loop.call_soon_threadsafe(_begin, coro, reply, context=contextvars.Context())
+        call = _Call(make)
+        self._calls.add(call)
+        try:
+            call.send(self._host)
+            return await call.future
+        finally:
+            self._calls.discard(call)
 
     def _abandon(self, execution: Execution) -> bool:
         """Leave thread and loop, which are stuck in a call, and go on with fresh ones. Watchdog."""
-        if execution.finished:
-            return False
         old = self._host
-        execution.abandoned = True
+        if not claim(execution, old.leave):
+            return False
         names = self.namespace.get_for_execution()
-        execution.lost = find_thread_bound(names, loop=True)
-        old.leave()
+        execution.lost = find_thread_bound(names, old.loop)
+        left = list(find_tasks(old.loop, execution.group))
+        for other in self.executor.running():
+            claim(other, lambda: True)
         host = LoopHost(self.namespace.name)
         self._host = host
         self.namespace.move()
         self.executor.move(host)
         host.start()
-        for cell, observe, reply in list(self._flying.values()):
+        for cell, observe, call in list(self._flying.values()):
+            if call.task is None:
+                call.send(host)
+                continue
             error = CancellationError(f"cell {cell.n} was interrupted")
             if cell is execution.cell:
                 outcome = make_outcome(execution, (False, error), 0.0)
             else:
                 text = f"cell {cell.n} ended: the thread it ran on was stuck in another cell's call"
-                observe(Notice(cell_id=cell.id, kind="abandoned", text=text))
+                _observe(observe, Notice(cell_id=cell.id, kind="abandoned", text=text))
                 outcome = Interrupted(cell=cell, abandoned=True, traceback=format_error(error))
-            observe(Finished(outcome=outcome))
-            _reply(reply, outcome, None)
+            _observe(observe, Finished(outcome=outcome))
+            call.reply(outcome, None)
+        for task in left:
+            started = task.get_context().get(CURRENT)
+            if started is not None and started.sink is not None:
+                text = f"background task {task.get_name()!r} ended: the loop it ran on is stuck in a call"
+                started.sink.notice("abandoned", text)
+        for waiting in list(self._calls):
+            if waiting.task is None:
+                waiting.send(host)
+            else:
+                waiting.reply(
+                    None, WorkerDiedError("its thread was stuck in a call and left behind")
+                )
         return True
 
 
-_keep: set[asyncio.Task[Any]] = set()
-
-
-def _begin(coro: Coroutine[Any, Any, Any], reply: _Reply) -> None:
-    task = asyncio.Task(coro, loop=asyncio.get_running_loop())
-    _keep.add(task)
-
-    def end(task: asyncio.Task[Any]) -> None:
-        _keep.discard(task)
-        if task.cancelled():
-            _reply(reply, None, asyncio.CancelledError())
-        else:
-            error = task.exception()
-            _reply(reply, None if error else task.result(), error)
-
-    task.add_done_callback(end)
-
-
-def _reply(reply: _Reply, result: Any, error: BaseException | None) -> None:
-    loop, future = reply
+def _observe(observe: Observer, event: Event) -> None:
     try:
-        loop.call_soon_threadsafe(_settle, future, result, error)
-    except RuntimeError:  # the caller's loop is closed: nobody waits
-        return
+        observe(event)
+    except Exception:  # an observer's fault is the host's: report it, go on
+        sys.excepthook(*sys.exc_info())
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():
+def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:  # closed: nobody waits
         return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

@@ -1,0 +1,80 @@
+"""Code in, the places in it at which an exception of ours may be raised out."""
+
+from __future__ import annotations
+
+import asyncio
+import opcode
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+# Code that never has an exception of ours raised into it: its invariants would break.
+_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+_ASYNCIO = str(Path(asyncio.__file__).parent) + "/"
+_SPARED = {
+    threading.__file__,
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+}
+_known: dict[str, bool] = {}
+
+
+def is_spared(filename: str) -> bool:
+    """Whether code of this file is never interrupted: ours, asyncio's, threading's, the import system's."""
+    spared = _known.get(filename)
+    if spared is None:
+        if len(_known) > 10_000:  # cells have a file name each
+            _known.clear()
+        spared = _known[filename] = is_engine(filename) or filename in _SPARED
+    return spared
+
+
+def is_ours(filename: str) -> bool:
+    """Whether code of this file is PyREPL3's own."""
+    return filename.startswith(_OURS)
+
+
+def is_engine(filename: str) -> bool:
+    """Whether code of this file is ours or asyncio's: a signal does not raise there either."""
+    return filename.startswith((_OURS, _ASYNCIO))
+
+
+# --- where an exception may be raised ---------------------------------------------------------------
+# At any instruction would be too much: between the body of a ``with`` and the call of __exit__ there are
+# instructions that no handler covers, and a lock would stay locked for ever. So stage 1 keeps to the points
+# at which CPython itself runs signal handlers (CHECK_EVAL_BREAKER in Python/bytecodes.c): the start of a
+# function, the way back of a loop, after a call. Not after a call whose result is awaited next: then
+# ``async with`` would make its __aexit__ and never await it.
+
+_OP = opcode.opmap
+_CALLS = {_OP[name] for name in ("CALL", "CALL_FUNCTION_EX", "CALL_KW") if name in _OP}
+_RESUME, _BACK, _EXTENDED = _OP["RESUME"], _OP["JUMP_BACKWARD"], _OP["EXTENDED_ARG"]
+_AWAIT, _HANDLER = _OP["GET_AWAITABLE"], _OP["PUSH_EXC_INFO"]
+_INNER = 2  # RESUME after `yield from` and `await` is no such point; Include/internal/pycore_opcode_utils.h
+
+SAFE, ENTRY = 1, 2
+
+
+def find_points(code: CodeType) -> bytes:
+    """For each offset of ``code``: SAFE to raise at, the ENTRY of a handler, or 0."""
+    instructions = code.co_code
+    points = bytearray(len(instructions))
+    start = previous = argument = 0  # of the instruction, and of the one before it; 0 is CACHE
+    for offset in range(0, len(instructions), 2):
+        op = instructions[offset]
+        if op == 0:
+            continue
+        after_call = previous in _CALLS and op != _AWAIT
+        entered = previous == _RESUME and argument & 3 < _INNER
+        if op == _BACK or after_call or entered:
+            points[start] = points[offset] = SAFE
+        elif op == _HANDLER:
+            points[offset] = ENTRY
+        if op == _EXTENDED:
+            continue  # the next one is the same instruction; events come at the first of them
+        previous, argument = op, instructions[offset + 1]
+        start = offset + 2
+    return bytes(points)
