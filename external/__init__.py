@@ -1,0 +1,1 @@
+"""Other people's tests, run against us: ``python -m external``."""
