@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pyrepl3.lang.compile import compile_cell
-from pyrepl3.lang.modes import blocking_values, explain_mode, place
+from pyrepl3.lang.modes import blocking_values, explain_mode, place, uses_loop
 from pyrepl3.lang.values import BLOCKS, LOOP, NOTHING, weigh
 from pyrepl3.records import ExecutionMode, Reason
 
@@ -264,6 +264,21 @@ async def test_what_belongs_to_a_loop_keeps_a_blocking_cell_on_it():
         assert decide(f"{name}.x", namespace) == (SIMPLE, "loop")
         reasons = explain_mode(f"{name}.x", namespace).reasons
         assert [(r.kind, r.name) for r in reasons] == [("needs_loop", name)]
+
+
+async def test_what_must_stay_on_the_loop_is_known_apart_from_what_blocks():
+    namespace = {"__name__": "cells", "task": asyncio.current_task(), "x": 1}
+    expected = {
+        "x": False,
+        "time.sleep(1)": False,
+        "task.cancel()": True,
+        "time.sleep(1)\ntask.cancel()": True,
+        "asyncio.create_task(x)": True,
+        "await x": True,
+        "async def f(): await x": False,
+    }
+    for source, stays in expected.items():
+        assert uses_loop(compile_cell(source, "<cell>"), namespace) is stays
 
 
 async def test_a_method_that_sounds_blocking_is_judged_by_what_it_is_of():

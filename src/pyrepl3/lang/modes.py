@@ -37,7 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
-__all__ = ["BLOCKING_IO_CALLS", "BLOCKING_IO_MODULES", "blocking_values", "explain_mode", "place"]
+__all__ = [
+    "BLOCKING_IO_CALLS",
+    "BLOCKING_IO_MODULES",
+    "blocking_values",
+    "explain_mode",
+    "place",
+    "uses_loop",
+]
 
 
 def place(
@@ -60,6 +67,18 @@ def place(
         mode = ExecutionMode.BLOCKING_SYNC if blocks else ExecutionMode.SIMPLE_SYNC
     on_loop = compiled.needs_loop or kinds & LOOP != 0 or not blocks
     return mode, "loop" if on_loop else "thread"
+
+
+def uses_loop(compiled: CompiledCell, namespace: Mapping[str, object]) -> bool:
+    """Whether the cell must stay on the running loop, whatever else is known of it.
+
+    It awaits, calls what needs the loop, or reads names that hold objects of one (tasks, events).
+    """
+    return (
+        compiled.is_async
+        or compiled.needs_loop
+        or weigh_names(compiled.names, namespace) & LOOP != 0
+    )
 
 
 def _are_harmless(names: Iterable[str], namespace: Mapping[str, object]) -> bool:
