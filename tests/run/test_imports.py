@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import pytest
@@ -19,6 +20,8 @@ DENIED = [
     ("import importlib; importlib.import_module('os')", "os"),
     ("import importlib; importlib.__import__('os')", "os"),
     ("from importlib import import_module as load; load('os.path')", "os.path"),
+    ("import importlib; importlib.import_module('.path', 'os')", "os"),
+    ("import importlib; list(map(importlib.import_module, ['json', 'os']))", "os"),
     ("exec('import os')", "os"),
     ("exec('import os', {})", "os"),
     ("def f():\n    import os\nf()", "os"),
@@ -113,7 +116,67 @@ async def test_sys_modules_passes_the_policy_which_is_why_it_is_no_boundary(exec
     assert await executor.execute("import shutil; shutil.os.sep") == "/"
 
 
+async def test_of_two_policies_on_one_namespace_the_newest_holds_and_the_older_comes_back():
+    namespace = {}
+    strict = ImportController(ExecutorConfig(denied_modules=frozenset({"os", "json"})))
+    milder = ImportController(ExecutorConfig(denied_modules=frozenset({"os"})))
+    strict.guard(namespace)
+    milder.guard(namespace)
+    source = "import json, importlib; importlib.import_module('json')"
+    exec(source, namespace)
+    milder.release()
+    milder.release()
+    with pytest.raises(ImportError, match="'json' is denied"):
+        exec(source, namespace)
+    strict.release()
+    exec(source, namespace)
+
+
+def test_a_hook_under_somebody_elses_stays_and_is_not_put_there_twice(monkeypatch):
+    controller, namespace = ImportController(), {}
+    before = importlib.import_module
+    controller.guard(namespace)
+    ours = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", functools.partial(ours))
+    theirs = importlib.import_module
+    controller.release()
+    assert importlib.import_module is theirs
+    assert importlib.import_module("os").sep  # nobody is held to anything
+    controller.guard({})
+    assert importlib.import_module is theirs
+    monkeypatch.undo()
+    assert importlib.import_module is ours
+    controller.release()
+    assert importlib.import_module is before
+
+
+def test_what_importlib_says_of_wrong_arguments_it_still_says():
+    controller, namespace = ImportController(), {}
+    controller.guard(namespace)
+    try:
+        for source in ("import_module(5)", "import_module('.x')", "__import__(5)"):
+            with pytest.raises((AttributeError, TypeError)):
+                exec(f"import importlib; importlib.{source}", namespace)
+        relative = "importlib.__import__('tool', {'__package__': 'json'}, None, ('main',), 1)"
+        exec(f"import importlib; {relative}", namespace)
+    finally:
+        controller.release()
+
+
 def test_relative_imports_pass():
     controller = ImportController(ExecutorConfig(allowed_modules=frozenset()))
     found = controller.controlled_import("records", {"__package__": "pyrepl3"}, None, ("Done",), 1)
     assert found.__name__ == "pyrepl3.records"
+
+
+def test_a_policy_let_go_by_the_collector_while_another_begins_does_not_wait_for_itself(
+    monkeypatch,
+):
+    """The collector may run anywhere, also while a controller begins to guard."""
+    first, second = ImportController(), ImportController()
+    first.guard({})
+    monkeypatch.setattr(second, "builtins", lambda: first.release() or {})
+    second.guard({})
+    second.release()
+    assert importlib.import_module.__module__ == "importlib"
+    assert not hasattr(importlib.import_module, "__wrapped__")

@@ -8,8 +8,10 @@ A library's own imports are never in its way: only code whose globals are the ce
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.config import ExecutorConfig
@@ -17,9 +19,11 @@ from pyrepl3.config import ExecutorConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# The policies in force, by the id of the dict that cells run on. Looked up by importlib's two functions.
-_guarded: dict[int, ImportController] = {}
-_originals: dict[str, Any] = {}
+_lock = threading.RLock()  # a collection inside it may close an executor, which lets go of its dict
+# The policies in force by the id of the dict that cells run on, the newest of each last. A controller
+# holds its dict, so the id stays that of one dict.
+_guarded: dict[int, list[ImportController]] = {}
+_hooks: list[_Hook] = []
 
 
 class ImportController:
@@ -33,6 +37,7 @@ class ImportController:
         self.original_import = builtins.__import__
         self._policy = self.config.imports
         self._namespace: dict[str, Any] | None = None
+        self._builtins: dict[str, Any] = {}
 
     def controlled_import(
         self,
@@ -49,6 +54,8 @@ class ImportController:
 
     def check(self, name: str) -> None:
         """Raise ImportError if cells may not import ``name``."""
+        if not isinstance(name, str):
+            return  # the import itself says what is wrong with it
         policy = self._policy
         top = name.partition(".")[0]
         if not policy.allow:
@@ -69,58 +76,90 @@ class ImportController:
         return {**vars(builtins), "__import__": self.controlled_import}
 
     def guard(self, namespace: dict[str, Any]) -> None:
-        """Hold code that runs on ``namespace`` to the policy, until ``release``.
+        """Hold code that runs on ``namespace`` to the policy, until ``release``. Any thread.
 
         Import statements, ``__import__`` and ``exec`` by its builtins; ``importlib.import_module`` and
-        ``importlib.__import__`` by a hook that looks at the calling frame and passes all others on.
+        ``importlib.__import__`` by a hook that looks at the calling frame and passes all others on. Of
+        several controllers on one dict the newest holds. Functions keep the builtins that they were
+        defined with: those of cells stay held to the policy after ``release``.
         """
-        self._namespace = namespace
-        namespace["__builtins__"] = self.builtins()
-        if not _guarded:
-            _hook()
-        _guarded[id(namespace)] = self
+        with _lock:
+            self._namespace = namespace
+            namespace["__builtins__"] = self._builtins = self.builtins()
+            _guarded.setdefault(id(namespace), []).append(self)
+            if not _hooks:
+                _hooks.append(_Hook())
 
     def release(self) -> None:
         """Let go of the namespace; the last one out takes importlib's hook away. Idempotent."""
-        if self._namespace is None:
-            return
-        _guarded.pop(id(self._namespace), None)
-        self._namespace["__builtins__"] = builtins
-        self._namespace = None
-        if not _guarded:
-            _unhook()
+        with _lock:
+            namespace, self._namespace = self._namespace, None
+            if namespace is None:
+                return
+            others = _guarded[id(namespace)]
+            others.remove(self)
+            if others:
+                namespace["__builtins__"] = others[-1]._builtins  # noqa: SLF001  of its own class
+                return
+            del _guarded[id(namespace)]
+            namespace["__builtins__"] = builtins
+            if not _guarded and _hooks and _hooks[0].remove():
+                _hooks.clear()
 
 
-def _asked(frame_globals: dict[str, Any]) -> ImportController | None:
-    return _guarded.get(id(frame_globals))
+def _controller(caller: dict[str, Any]) -> ImportController | None:
+    """The policy for code whose globals are ``caller``; None for everybody but cells."""
+    held = _guarded.get(id(caller))
+    return held[-1] if held else None
 
 
-def _hook() -> None:
-    import_module = _originals["import_module"] = importlib.import_module
-    import_function = _originals["__import__"] = importlib.__import__
+class _Hook:
+    """Two functions in importlib's place; they ask who calls. One for all sessions of the process."""
 
-    def controlled_module(name: str, package: str | None = None) -> Any:
-        controller = _asked(sys._getframe(1).f_globals)  # noqa: SLF001  who calls is the question
-        if controller is not None and not name.startswith("."):
-            controller.check(name)
-        return import_module(name, package)
+    def __init__(self) -> None:
+        import_module = self._module = importlib.import_module
+        import_function = self._function = importlib.__import__
 
-    def controlled_function(name: str, *args: Any, **options: Any) -> Any:
-        controller = _asked(sys._getframe(1).f_globals)  # noqa: SLF001
-        if controller is not None:
-            controller.check(name)
-        return import_function(name, *args, **options)
+        @functools.wraps(import_module)
+        def controlled_module(name: str, package: str | None = None) -> Any:
+            caller = sys._getframe(1).f_globals  # noqa: SLF001  who calls is the question
+            controller = _controller(caller)
+            if controller is not None:
+                _check_module(controller, name, package, caller)
+            return import_module(name, package)
 
-    controlled_module.__doc__ = import_module.__doc__
-    controlled_function.__doc__ = import_function.__doc__
-    _originals["hooks"] = (controlled_module, controlled_function)
-    importlib.import_module = controlled_module
-    importlib.__import__ = controlled_function
+        @functools.wraps(import_function)
+        def controlled_function(
+            name: str,
+            globals: Mapping[str, object] | None = None,  # noqa: A002
+            locals: Mapping[str, object] | None = None,  # noqa: A002
+            fromlist: Sequence[str] | None = (),
+            level: int = 0,
+        ) -> Any:
+            controller = _controller(sys._getframe(1).f_globals)  # noqa: SLF001
+            if controller is not None and level == 0:
+                controller.check(name)
+            return import_function(name, globals, locals, fromlist, level)
+
+        self._ours = controlled_module, controlled_function
+        importlib.import_module, importlib.__import__ = self._ours
+
+    def remove(self) -> bool:
+        """Put importlib's functions back; False where somebody has put others over ours since.
+
+        Then ours stay below and pass everything on.
+        """
+        if (importlib.import_module, importlib.__import__) != self._ours:
+            return False
+        importlib.import_module, importlib.__import__ = self._module, self._function
+        return True
 
 
-def _unhook() -> None:
-    controlled_module, controlled_function = _originals["hooks"]
-    if importlib.import_module is controlled_module:
-        importlib.import_module = _originals["import_module"]
-    if importlib.__import__ is controlled_function:
-        importlib.__import__ = _originals["__import__"]
+def _check_module(
+    controller: ImportController, name: Any, package: str | None, caller: dict[str, Any]
+) -> None:
+    """``import_module(".path", "os")`` names os; relative to the caller's own package it passes."""
+    if not (isinstance(name, str) and name.startswith(".")):
+        controller.check(name)
+    elif package is not None and package != caller.get("__package__"):
+        controller.check(package)
