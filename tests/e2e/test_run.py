@@ -414,3 +414,33 @@ def test_a_hangup_of_the_interpreter_is_not_swallowed(cli):
 def test_what_a_cell_leaves_to_exit_handlers_is_done(cli):
     job = cli.write("job.py", "import atexit\n_ = atexit.register(lambda: print('bye'))\n")
     assert cli.run("run", job).stdout == "bye\n"
+
+
+def test_a_run_loads_nothing_that_it_does_not_need(cli):
+    """Start-up is a promise: these would cost more than the run."""
+    job = cli.write("job.py", "x = 1\n")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pyrepl3", "run", job],
+        env=cli.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pyrepl3.front.render" in loaded
+    heavy = {
+        "prompt_toolkit",
+        "nbformat",
+        "json",
+        "importlib.metadata",
+        "platformdirs",
+        "sqlite3",
+        "shutil",
+        "difflib",
+        "cloudpickle",
+        "pyrepl3.front.jsonl",
+        "pyrepl3.front.notebook",
+        "pyrepl3.front.repl",
+    }
+    assert not loaded & heavy

@@ -82,6 +82,17 @@ def _pipe_closed() -> int:
     return 141
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Takes the width itself: argparse asks shutil, which loads every compressor there is."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+        except (OSError, ValueError):
+            width = 80
+        super().__init__(prog, width=min(width, 100) - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -94,7 +105,7 @@ def _parser(name: str, about: str, examples: str, usage: str) -> _Parser:
         usage=usage,
         description=about,
         epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
 
