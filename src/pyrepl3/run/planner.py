@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyrepl3.errors import CompilationError
 from pyrepl3.lang.cache import CompilationCache
 from pyrepl3.lang.compile import CompiledCell, compile_cell
-from pyrepl3.lang.modes import place
+from pyrepl3.lang.modes import place, uses_loop
 from pyrepl3.records import ExecutionMode, ModeReport, Reason
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Planner:
             # Beside others a cell must not hold them up; one that held them up once goes at once.
             (beside or (self._blocked and source in self._blocked))
             and placement == "loop"
-            and not (compiled.is_async or compiled.needs_loop)
+            and not uses_loop(compiled, self._dict)
         ):
             return mode, "thread"
         return mode, placement
