@@ -41,4 +41,4 @@ def test_a_store_that_forgets_is_found():
             failed.append(check.name)
         for store in opened:
             store.close()
-    assert failed == ["what_is_committed_is_loaded", "odd_names_and_big_blobs_can_be_stored"]
+    assert {"what_is_committed_is_loaded", "odd_names_and_big_blobs_can_be_stored"} <= set(failed)

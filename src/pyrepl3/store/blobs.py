@@ -10,7 +10,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from pyrepl3.store.trouble import corrupt, value_of
+from pyrepl3.store.trouble import ODD, corrupt, value_of
 
 _PART = 256 * 1024 * 1024  # bytes; SQLite refuses rows above 1e9
 _MANY = 200  # blobs a query
@@ -66,7 +66,9 @@ def _read_rows(
         rows = {}
         for key, size, data, check in db.execute(query, keys):
             rows[key] = size, data if data is not None else _read_parts(db, key), check
-    except sqlite3.DatabaseError as error:
+            if type(rows[key][1]) is not bytes:
+                raise TypeError(key)
+    except (sqlite3.DatabaseError, *ODD) as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
         concerned = sorted(name for key in keys for name in names.get(key, ()))

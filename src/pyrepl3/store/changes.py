@@ -13,7 +13,7 @@ import sqlite3
 import msgspec
 
 from pyrepl3.store.blobs import checksum
-from pyrepl3.store.trouble import corrupt
+from pyrepl3.store.trouble import ODD, corrupt
 
 _KEYFRAME_AFTER = 256
 
@@ -76,6 +76,13 @@ def write_keyframe(db: sqlite3.Connection, epoch: int, names: NameMap) -> None:
 
 def read_map(db: sqlite3.Connection, epoch: int, where: str) -> tuple[NameMap, int]:
     """The map as of ``epoch`` (0: empty), and the weight of the changes since its keyframe."""
+    try:
+        return _read_map(db, epoch, where)
+    except ODD as error:  # ValueError: MessagePack that cannot be decoded is one too
+        raise corrupt(where, f"the line of epochs that leads to {epoch}") from error
+
+
+def _read_map(db: sqlite3.Connection, epoch: int, where: str) -> tuple[NameMap, int]:
     changes: list[Change] = []
     names, at = NameMap({}, 0), epoch
     while at:

@@ -123,8 +123,11 @@ def _look(path: Path) -> SessionInfo:
 
 
 def _count_epochs(file: Path) -> int | None:
-    # A log beside the file is read too where possible; immutable needs no right to write there.
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
+    # Immutable writes nothing beside the file, and needs no right to; but it does not read the log.
+    modes = ["mode=ro&immutable=1"]
+    if file.with_name("session.db-wal").exists():
+        modes.insert(0, "mode=ro")
+    for mode in modes:
         try:
             db = sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=0.2)
             try:

@@ -31,7 +31,7 @@ from pyrepl3.store.changes import (
 from pyrepl3.store.lock import SessionLock
 from pyrepl3.store.schema import connect
 from pyrepl3.store.text import encode_receipt, plain_text
-from pyrepl3.store.trouble import FOREIGN, corrupt, explain
+from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
 
 _decode_receipt = msgspec.msgpack.Decoder(Receipt).decode
 
@@ -142,30 +142,13 @@ class SqliteStore:
         Raises StoreError for an unknown epoch, StoreCorruptError.
         """
         with self._border("read the history of"):
-            db = self._use()
             at = self._head if epoch is None else epoch
             self._check_known(at)
-            line: list[Epoch] = []
-            for number, parent, size, change, receipt, check in db.execute(
-                "WITH RECURSIVE line AS (SELECT * FROM epoch WHERE id = ? UNION ALL "
-                "SELECT epoch.* FROM epoch JOIN line ON epoch.id = line.parent "
-                "WHERE line.parent < line.id) SELECT * FROM line",
-                (at,),
-            ):
-                if check != sum_epoch(number, parent, change, receipt):
-                    raise corrupt(self._where, f"epoch {number}")
-                found = Epoch(
-                    epoch=number,
-                    parent=parent,
-                    receipt=_decode_receipt(receipt),
-                    size=size,
-                    lost=decode_change(change).lost,
-                )
-                line.append(found)
-            if at and (not line or line[-1].parent != 0):
-                raise corrupt(self._where, f"the line of epochs that leads to {at}")
-            line.reverse()
-            return line
+            try:
+                return self._read_line(at)
+            except ODD as error:
+                what = f"the line of epochs that leads to {at}"
+                raise corrupt(self._where, what) from error
 
     def move(self, epoch: int) -> None:
         """Make ``epoch`` (0: none) the head, durably; nothing is deleted. Raises StoreError."""
@@ -201,6 +184,7 @@ class SqliteStore:
                 f"{file} {what}, though the session was in use before: put a backup in its place, "
                 f"or remove the directory {path} to start anew"
             )
+        _check_header(file)
         self._db = connect(str(file), new=not lock.made)
         if not lock.made:
             _sync_directory(path)
@@ -249,6 +233,29 @@ class SqliteStore:
             self._look()
             raise
 
+    def _read_line(self, at: int) -> list[Epoch]:
+        line: list[Epoch] = []
+        for number, parent, size, change, receipt, check in self._use().execute(
+            "WITH RECURSIVE line AS (SELECT * FROM epoch WHERE id = ? UNION ALL "
+            "SELECT epoch.* FROM epoch JOIN line ON epoch.id = line.parent "
+            "WHERE line.parent < line.id) SELECT * FROM line",
+            (at,),
+        ):
+            if check != sum_epoch(number, parent, change, receipt):
+                raise corrupt(self._where, f"epoch {number}")
+            found = Epoch(
+                epoch=number,
+                parent=parent,
+                receipt=_decode_receipt(receipt),
+                size=size,
+                lost=decode_change(change).lost,
+            )
+            line.append(found)
+        if at and (not line or line[-1].parent != 0):
+            raise corrupt(self._where, f"the line of epochs that leads to {at}")
+        line.reverse()
+        return line
+
     def _use(self) -> sqlite3.Connection:
         if self._db is None:
             raise SessionClosedError(f"the store {self._where} is closed")
@@ -276,8 +283,16 @@ class SqliteStore:
             yield
         except FOREIGN as error:
             raise explain(error, action, self._where) from error
-        except msgspec.MsgspecError as error:
-            raise corrupt(self._where, "an epoch") from error
+
+
+def _check_header(file: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database, and overwrites it."""
+    if file.exists() and file.stat().st_size:
+        with file.open("rb") as opened:
+            if opened.read(16) != b"SQLite format 3\0":
+                raise StoreCorruptError(
+                    f"{file} is not a database: put a backup in its place, or move it away"
+                )
 
 
 def _sync_directory(path: Path) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 
 from pyrepl3.errors import StoreCorruptError, StoreError
 
-FOREIGN = (sqlite3.Error, OSError, OverflowError, UnicodeEncodeError)
+FOREIGN = (sqlite3.Error, OSError, OverflowError, UnicodeError)
 """What is translated at the border of a store."""
+
+ODD = (TypeError, ValueError)
+"""What reading raises besides where a row holds another type or garbage."""
 
 _CURES: dict[int, str] = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -33,6 +36,8 @@ def explain(error: Exception, action: str, where: str) -> StoreError:
                 f"remove it to start anew"
             )
         cure = _CURES.get(code, str(error))
+    elif isinstance(error, UnicodeDecodeError):
+        return corrupt(where, "the list of tables")
     elif isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
         cure = "a file stands where a directory is needed: choose another path"
     elif isinstance(error, OSError):
