@@ -43,7 +43,7 @@ def main() -> int:
 
 def run_part(part: str, report: Report, *, quick: bool) -> None:
     if part == "cells":
-        asyncio.run(cells.run(report, rounds=9 if quick else 41))
+        asyncio.run(cells.run(report, rounds=40 if quick else 200))
     elif part == "startup":
         startup.run(report, rounds=5 if quick else 21)
     elif part == "answering":

@@ -15,12 +15,12 @@ from pyrepl3 import Session, open_session
 PLAIN = "x = 1 + 1"
 AWAITING = "await asyncio.sleep(0)"
 FUNCTION = """\
-def scale{n}(values, by={n}):
+def scale(values, by={n}):
     total = 0
     for value in values:
         total += value * by
     return total
-scale{n}([1, 2, 3])"""
+scale([1, 2, 3])"""
 
 # Seconds that parse + split + compile + exec of PLAIN takes where the targets in µs were set.
 REFERENCE = 15e-6
@@ -50,17 +50,16 @@ async def run(report: Report, *, rounds: int) -> None:
     new = {peers.COMPILE: floors[peers.COMPILE], **plain}
 
     table = Table("## A cell in the caller's process", peers.OURS)
-    again_costs = await in_turns({**floors, **plain}, again(PLAIN), rounds=rounds, seconds=0.003)
+    again_costs = await in_turns({**floors, **plain}, again(PLAIN), rounds=rounds)
     table.add("same plain cell", again_costs)
-    new_costs = await in_turns(new, anew("x = {n} + 1"), rounds=rounds, seconds=0.003)
+    new_costs = await in_turns(new, anew("x = {n} + 1"), rounds=rounds)
     table.add("new plain cell", new_costs)
-    function_costs = await in_turns(new, anew(FUNCTION), rounds=rounds, seconds=0.003)
+    function_costs = await in_turns(new, anew(FUNCTION), rounds=rounds)
     table.add("new cell with a function", function_costs)
     await_costs = await in_turns(
         {**peers.awaiting_floors(), peers.COMPILE: floors[peers.COMPILE], **awaiting},
         again(AWAITING),
         rounds=rounds,
-        seconds=0.003,
     )
     table.add("same await cell", await_costs)
     report.table(table)
@@ -100,15 +99,15 @@ async def sessions(report: Report, *, rounds: int) -> None:
         with _OtherLoop() as other:
             ways: dict[str, Batch] = {"two thread hops": other.batch, hop: _session_batch(session)}
             table = Table("## A cell in a session of its own thread", hop)
-            plain = await in_turns(ways, again(PLAIN), rounds=rounds, seconds=0.005)
+            plain = await in_turns(ways, again(PLAIN), rounds=rounds)
             table.add("same plain cell", plain)
             table.add(
                 "new plain cell",
-                await in_turns(ways, anew("x = {n} + 1"), rounds=rounds, seconds=0.005),
+                await in_turns(ways, anew("x = {n} + 1"), rounds=rounds),
             )
             table.add(
                 "same await cell",
-                await in_turns(ways, again(AWAITING), rounds=rounds, seconds=0.005),
+                await in_turns(ways, again(AWAITING), rounds=rounds),
             )
     report.table(table)
     report.at_most_us("Session.run in memory", 250, plain[hop])

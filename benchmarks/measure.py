@@ -16,7 +16,7 @@ type Batch = Callable[[list[str]], Awaitable[float]]
 """Runs these cells one after the other. Returns seconds, all that is no part of the work left out."""
 
 clock = time.perf_counter
-LEAST = 20  # cells a batch
+WARM_UP, CELLS = 3, 20  # a turn
 
 
 @dataclass
@@ -35,23 +35,18 @@ class Cost:
 
 
 async def in_turns(
-    ways: dict[str, Batch], sources: Callable[[int], list[str]], *, rounds: int, seconds: float
+    ways: dict[str, Batch], sources: Callable[[int], list[str]], *, rounds: int
 ) -> dict[str, Cost]:
-    """A B C A B C …: each way runs ``sources(n)``, with an n that takes it about ``seconds``.
+    """A B C A B C …: each way runs ``CELLS`` cells a turn.
 
-    Short batches in many rounds: what else the machine does then hits all alike. Each begins with
-    cells that do not count, for the caches of the processor still hold the way before.
+    Many short turns: most are over before the machine does something else, and what it does then hits
+    all alike. Each begins with cells that do not count: the processor's caches hold the way before.
     """
-    sizes = {}
-    for name, batch in ways.items():
-        await batch(sources(LEAST))
-        sizes[name] = max(LEAST, round(LEAST * seconds / await batch(sources(LEAST))))
     costs = {name: Cost() for name in ways}
     for _ in range(rounds):
         for name, batch in ways.items():
-            await batch(sources(2))
-            cells = sources(sizes[name])
-            costs[name].samples.append(await batch(cells) / len(cells))
+            await batch(sources(WARM_UP))
+            costs[name].samples.append(await batch(sources(CELLS)) / CELLS)
     return costs
 
 
