@@ -16,6 +16,10 @@ type Asker = Callable[[str, bool], str]
 """Answers ``input()`` (prompt, False) and ``getpass()`` (prompt, True). Called on the cell's thread;
 may block; may raise EOFError or KeyboardInterrupt, which the cell then sees."""
 
+type Pace = Callable[[float], bool]
+"""Waits up to so many seconds for a slow reader of events; whether there is room for more. Called by
+what writes, after it wrote, on its thread; never while an observer is being told of something."""
+
 type Clock = Callable[[], float]
 """Seconds since some fixed point, never going back."""
 
@@ -29,10 +33,11 @@ class Stage(Protocol):
 class Runner(Protocol):
     """Where cells run. It owns the objects; everybody else sees bytes and records."""
 
-    async def run(self, cell: Cell, observe: Observer) -> Outcome:
+    async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code.
 
-        If the caller is cancelled the cell is interrupted, and the cancellation goes on.
+        ``pace`` makes the cell wait where it writes faster than somebody reads. If the caller is
+        cancelled the cell is interrupted, and the cancellation goes on.
         """
         ...
 

@@ -16,6 +16,7 @@ from pyrepl3.errors import CellInterrupt
 from pyrepl3.run.cancel import finish
 from pyrepl3.run.display import mime_bundle
 from pyrepl3.run.execution import CURRENT, Execution
+from pyrepl3.run.tracebacks import format_error, trim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,10 @@ def evaluate(
         if execution.stop is not None:  # asked to stop before the first line
             raise CellInterrupt  # noqa: TRY301  as if the first line had raised it
         if around is None:
-            value = _evaluate(run)
+            value = _evaluate(run, execution)
         else:
             with around:
-                value = _evaluate(run)
-        if execution.show and run[2].shows and value is not None:
-            _show(execution, run[3], value)
+                value = _evaluate(run, execution)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  whatever the user's code raises is its result
         result = (False, error)
@@ -67,7 +66,20 @@ def evaluate(
     return result
 
 
-def _evaluate(run: Run) -> Any:
+def _evaluate(run: Run, execution: Execution) -> Any:
+    if not execution.show:
+        return _run(run)
+    try:
+        value = _run(run)
+        if value is not None and run[2].shows:
+            _show(execution, run[3], value)
+    except BaseException as error:
+        _tell(execution, error)
+        raise
+    return value
+
+
+def _run(run: Run) -> Any:
     body, tail, compiled, namespace = run
     if compiled.wrapped:
         assert body is not None
@@ -84,6 +96,14 @@ def _show(execution: Execution, namespace: dict[str, Any], value: object) -> Non
     """Make the value ready to be seen, and ``_``. A part of the cell: reprs are the user's code."""
     execution.shown = mime_bundle(value)[0]
     namespace["_"] = value
+
+
+def _tell(execution: Execution, error: BaseException) -> None:
+    """Make the text of an error ready: its ``__str__`` is the user's code too, and may never end."""
+    try:
+        execution.told = (error, format_error(trim(error), verbose=execution.verbose))
+    except BaseException:  # noqa: BLE001, S110  stopped: what is told then is that
+        pass
 
 
 async def evaluate_async(
@@ -108,12 +128,10 @@ async def evaluate_async(
     _set_depth(1)
     try:
         if around is None:
-            value = await _evaluate_async(run)
+            value = await _evaluate_async(run, execution)
         else:
             with around:
-                value = await _evaluate_async(run)
-        if execution.show and run[2].shows and value is not None:
-            _show(execution, run[3], value)
+                value = await _evaluate_async(run, execution)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  see evaluate
         result = (False, error)
@@ -126,7 +144,20 @@ async def evaluate_async(
     give(result)
 
 
-async def _evaluate_async(run: Run) -> Any:
+async def _evaluate_async(run: Run, execution: Execution) -> Any:
+    if not execution.show:
+        return await _run_async(run)
+    try:
+        value = await _run_async(run)
+        if value is not None and run[2].shows:
+            _show(execution, run[3], value)
+    except BaseException as error:
+        _tell(execution, error)
+        raise
+    return value
+
+
+async def _run_async(run: Run) -> Any:
     body, tail, compiled, namespace = run
     if compiled.wrapped:
         assert body is not None

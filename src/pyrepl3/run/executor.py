@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,11 @@ from pyrepl3.run.limits import Guard
 from pyrepl3.run.loop import EventLoopCoordinator
 from pyrepl3.run.namespace import NamespaceManager
 from pyrepl3.run.outcomes import make_outcome
-from pyrepl3.run.output import Routing, Sink, now, route_getpass
+from pyrepl3.run.output import Routing
 from pyrepl3.run.planner import Planner, propose_repair
 from pyrepl3.run.routes import go_awaited, go_to_thread, judge
+from pyrepl3.run.sink import Sink
+from pyrepl3.run.tidy import tidy
 from pyrepl3.run.tracebacks import trim
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.lang.cache import CompilationCache
-    from pyrepl3.ports import Asker, Observer, Stage
+    from pyrepl3.ports import Asker, Observer, Pace, Stage
     from pyrepl3.records import Delta, ModeReport, Outcome, Placement, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.evaluator import Result, Run
@@ -121,6 +124,8 @@ class AsyncExecutor:
         self._guarded = self._limits is not None or bool(stages) or self._trace
         if observe is not None or ask is not None:
             self._routing.open()
+        if ask is not None:
+            self._routing.route_getpass()
 
     def _apply(self, config: ExecutorConfig) -> None:
         limits = config.limits
@@ -137,6 +142,8 @@ class AsyncExecutor:
 
             self.imports = ImportController(config)
             self.imports.guard(self._dict)
+            # An executor that nobody closes must not keep its policy, and its dict, for ever.
+            weakref.finalize(self, self.imports.release).atexit = False
 
     # --- what the specification names -----------------------------------------------------------
 
@@ -217,11 +224,10 @@ class AsyncExecutor:
 
     # --- the Runner port --------------------------------------------------------------------------
 
-    async def run(self, cell: Cell, observe: Observer) -> Outcome:
+    async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
         self.namespace.count = max(self.namespace.count, cell.n)
-        self._routing.open()
-        return await self._run(cell, observe)
+        return await self._run(cell, observe, pace)
 
     def interrupt(self, cell_id: str | None = None) -> bool:
         """Stop one cell: None means the one in the foreground. Any thread. False: no such cell runs."""
@@ -293,18 +299,19 @@ class AsyncExecutor:
 
     # --- one cell -----------------------------------------------------------------------------------
 
-    async def _run(self, cell: Cell, observe: Observer) -> Outcome:
+    async def _run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         execution = Execution(cell, self._group)
-        execution.show = True
+        execution.show, execution.verbose = True, self._verbose
         allowed = None if self._limits is None else self._limits.output
-        sink = execution.sink = Sink(
-            cell.id, observe, allowed=allowed, exceeded=partial(request_stop, execution)
-        )
+        sink = execution.sink = Sink(execution, observe, allowed=allowed, pace=pace)
+        self._routing.begin(execution)
         begun = time.perf_counter()
-        result = await self._go(execution)
+        try:
+            result = await self._go(execution)
+        finally:
+            tidy(execution, self._routing)
         duration = time.perf_counter() - begun
-        sink.flush()
-        outcome = make_outcome(execution, result, duration, verbose=self._verbose)
+        outcome = make_outcome(execution, result, duration)
         sink.emit(Finished(outcome=outcome))
         return outcome
 
@@ -346,6 +353,8 @@ class AsyncExecutor:
         if self.unwanted and cell.id in self.unwanted:
             request_stop(execution)
         namespace.sources.add(filename, source, cell.first_line)
+        # All cells share it, and it goes by lines: a warning would be shown in one of them only.
+        self._dict.pop("__warningregistry__", None)
         try:
             compiled = self._planner.compile(source, filename, cell.first_line)
         except CompilationError as error:
@@ -367,13 +376,10 @@ class AsyncExecutor:
                 if tail is not None:
                     tail = tail.replace(co_filename=filename)
         run: Run = (body, tail, compiled, self._dict)
-        if execution.sink is not None and "getpass" in compiled.names:
-            route_getpass()
         context = namespace.context.copy() if beside else namespace.context
         around = None
         if self._guarded:
             around = self._guard(execution, run)
-        self._running[cell.id] = execution
         if self._hosted:
             # A blocking cell beside others has a thread of its own.
             execution.on_main = self._on_main and not (beside and placement == "thread")
@@ -403,7 +409,7 @@ class AsyncExecutor:
         if execution.sink is not None:
             execution.asker = self._ask
             execution.sink.emit(
-                Started(cell=execution.cell, mode=mode, placement=placement, at=now())
+                Started(cell=execution.cell, mode=mode, placement=placement, at=time.time())
             )
 
     def _guard(self, execution: Execution, run: Run) -> Guard:

@@ -16,13 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LostValueError, NamespaceError
 from pyrepl3.run.execution import CURRENT
-from pyrepl3.run.sources import (
-    Sources,
-    forget_module,
-    release_prefix,
-    serve_classes_of,
-    unique_prefix,
-)
+from pyrepl3.run.classes import forget_module, serve_classes_of
+from pyrepl3.run.sources import Sources, release_prefix, unique_prefix
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.turn import Turn
 
@@ -80,13 +75,15 @@ class NamespaceManager:
         if module is None:
             module = ModuleType(f"pyrepl3.cells.{self.name}", None)
             sys.modules[module.__name__] = module
-            weakref.finalize(self, forget_module, module.__name__).atexit = False
+            gone = weakref.finalize(self, forget_module, module.__name__, weakref.ref(module))
+            gone.atexit = False
         self._named = weakref.finalize(self, release_prefix, self.name)
         self._named.atexit = False
         self.module = module
         self.module_name = module.__name__
-        serve_classes_of(self.module_name)
         self._dict = module.__dict__
+        self.sources = Sources(self._dict, self.module_name)
+        serve_classes_of(self.module_name, self.sources)
         self._dict.setdefault("__builtins__", __builtins__)
         self._lock = threading.RLock()
         self.turn = Turn()
@@ -95,7 +92,6 @@ class NamespaceManager:
         """``__future__`` flags that cells so far have set; later cells inherit them."""
         self.count = 0
         """Cells begun so far."""
-        self.sources = Sources()
         self.thread = BlockingThread(f"pyrepl3-{self.name}-blocking")
         """The one thread for blocking cells, started by the first one."""
         self.touched: set[str] | None = None
@@ -202,8 +198,7 @@ class NamespaceManager:
         self.context = contextvars.Context()
         for variable, value in (*self._base_context.items(), *state.get("contextvars", ())):
             self.context.run(variable.set, value)
-        for filename, source in state.get("sources", {}).items():
-            self.sources.add(filename, source)
+        self.sources.restore(state.get("sources", {}))
         self.lost = {**state.get("lost", {}), **lost}
         self.forget_touched()
 

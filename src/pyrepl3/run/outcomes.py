@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from pyrepl3.run.execution import Execution
 
 
-def make_outcome(
-    execution: Execution, result: Result, duration: float, *, verbose: bool = True
-) -> Outcome:
+def make_outcome(execution: Execution, result: Result, duration: float) -> Outcome:
     """The outcome of an execution that is over. ``duration`` in seconds."""
     ok, value = result
     common: dict[str, Any] = {
@@ -30,7 +28,12 @@ def make_outcome(
             return Done(value=value, **common)
         text = execution.shown["text/plain"]
         return Done(value=value, shown=True, text=text, data=execution.shown, **common)
-    text = format_error(trim(value), verbose=verbose)
+    trim(value)
+    told = execution.told
+    if told is not None and told[0] is value:
+        text = told[1]
+    else:
+        text = format_error(value, verbose=execution.verbose)
     if isinstance(value, CancellationError) and execution.stop is not None:
         return Interrupted(
             forced=execution.stop.stage > 1,

@@ -1,187 +1,56 @@
-"""stdout, stderr and input of cells: to and from the cell that caused them, from any task or thread.
+"""stdout and stderr of cells, each to the cell that caused it, from any task or thread.
 
-While a ``Routing`` is open, ``sys.stdout``, ``sys.stderr``, ``sys.stdin``, ``input`` and ``getpass`` are
-routers. Each asks ``CURRENT`` (or the thread's origin) which cell is speaking; code of nobody's cell
-passes to the streams that were there before. Routings are counted: the last to close puts them back.
+While a ``Routing`` is open ``sys.stdout`` and ``sys.stderr`` are routers that ask which cell is
+speaking; code of nobody's cell passes to the streams that were there before. What a cell puts in
+their place counts until the cell ends. Routings are counted: the last to close puts all back.
 """
 
 from __future__ import annotations
 
-import builtins
 import io
+import os
 import sys
 import threading
-import time
-import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import CellInterrupt, LimitExceededError
-from pyrepl3.records import Notice, Output, Stream
-from pyrepl3.run.execution import CURRENT, Execution
-from pyrepl3.run.watchdog import WATCHDOG
+from pyrepl3.run.asking import Input, InRouter
+from pyrepl3.run.execution import CURRENT
+from pyrepl3.run.redirect import Redirecting
+from pyrepl3.run.speaker import Carrying, forget_threads, speaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from pyrepl3.ports import Observer
+    from pyrepl3.records import Stream
+    from pyrepl3.run.execution import Execution
+    from pyrepl3.run.redirect import Block
+    from pyrepl3.run.sink import Sink
 
-_PIECE = 256 * 1024  # characters an event at most, so that one huge print can be cut and shown
-_PENDING = 8 * 1024  # characters held back at most, like the buffer of a text file
-_LATE = 0.05  # seconds until held text is shown although no line ended
 
+class OutRouter(io.TextIOBase):
+    """Stands in for ``sys.stdout`` or ``sys.stderr``; ``original`` is what was there, or None.
 
-class Sink:
-    """Where the output of one cell goes: events to its observer, lines together.
-
-    Text is held until a line ends, ``flush``, 8 KiB or 50 ms, whichever is first. ``allowed`` is the
-    output limit in bytes; what exceeds it is dropped and ``exceeded`` called once. Any thread.
+    For a cell it is a UTF-8 text file that is no terminal and cannot be closed.
     """
 
-    def __init__(
-        self,
-        cell_id: str,
-        observe: Observer,
-        *,
-        allowed: int | None = None,
-        exceeded: Callable[[LimitExceededError], None] | None = None,
-    ) -> None:
-        self._cell_id = cell_id
-        self._observe = observe
-        self._allowed = allowed
-        self._exceeded = exceeded
-        self._used = 0
-        self._cut = False
-        self._lock = threading.RLock()
-        self._held: list[str] = []
-        self._held_size = 0
-        self._held_stream: Stream = "stdout"
-        self._late: Any = None
+    routes_cells = True
 
-    def write(self, stream: Stream, text: str) -> None:
-        """Take ``text``. Raises CellInterrupt in the cell's own code once the limit is reached."""
-        with self._lock:
-            if self._allowed is not None:
-                text = self._count(text)
-            if not text:
-                if self._cut:
-                    raise CellInterrupt
-                return
-            if stream != self._held_stream:
-                self._emit()
-                self._held_stream = stream
-            self._held.append(text)
-            self._held_size += len(text)
-            if "\n" in text or self._held_size >= _PENDING:
-                self._emit()
-            elif self._late is None:
-                self._late = WATCHDOG.call_later(_LATE, self.flush)
-            if self._cut:
-                self._emit()
-                raise CellInterrupt
-
-    def _count(self, text: str) -> str:
-        assert self._allowed is not None
-        if self._cut:
-            return ""
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        self._used += size
-        if self._used <= self._allowed:
-            return text
-        self._cut = True
-        room = self._allowed - (self._used - size)
-        error = LimitExceededError("output", self._used, self._allowed)
-        if self._exceeded is not None:
-            self._exceeded(error)
-        return text.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
-
-    def _emit(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-        if not self._held:
-            return
-        text = "".join(self._held)
-        self._held.clear()
-        self._held_size = 0
-        stream = self._held_stream
-        for start in range(0, len(text), _PIECE):
-            piece = text if len(text) <= _PIECE else text[start : start + _PIECE]
-            self.emit(Output(cell_id=self._cell_id, stream=stream, text=piece))
-
-    def emit(self, event: Any) -> None:
-        """Tell the observer. What it raises is reported on the real stderr, never to the cell."""
-        token = CURRENT.set(None)  # what the observer prints is not the cell's
-        try:
-            self._observe(event)
-        except Exception:  # an observer's fault is the host's, not the cell's: report, go on
-            sys.excepthook(*sys.exc_info())
-        finally:
-            CURRENT.reset(token)
-
-    def display(self, event: Any) -> None:
-        """Tell the observer of a rich value, after the text written before it."""
-        with self._lock:
-            self._emit()
-            self.emit(event)
-
-    def notice(self, kind: str, text: str) -> None:
-        """Tell the observer something of ours."""
-        self.display(Notice(cell_id=self._cell_id, kind=kind, text=text))
-
-    def flush(self) -> None:
-        """Show what is held."""
-        with self._lock:
-            self._emit()
-
-
-# --- who is speaking --------------------------------------------------------------------------
-
-_origins: weakref.WeakKeyDictionary[threading.Thread, Execution] = weakref.WeakKeyDictionary()
-
-
-def speaker() -> Execution | None:
-    """The execution whose code this is called from, or None."""
-    execution = CURRENT.get()
-    if execution is None and _origins:
-        execution = _origins.get(threading.current_thread())
-    return execution
-
-
-class _Buffer(io.RawIOBase):
-    """``sys.stdout.buffer``: bytes of a cell become text of the cell."""
-
-    def __init__(self, stream: _OutRouter) -> None:
-        self._stream = stream
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        execution = speaker()
-        if execution is None or execution.sink is None:
-            return int(self._stream.original.buffer.write(data))
-        execution.sink.write(self._stream.name_, bytes(data).decode("utf-8", "replace"))
-        return len(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-class _OutRouter(io.TextIOBase):
-    """Stands in for sys.stdout or sys.stderr."""
-
-    def __init__(self, name: Stream, original: Any) -> None:
-        self.name_: Stream = name
+    def __init__(self, stream: Stream, original: Any) -> None:
+        self.stream: Stream = stream
         self.original = original
-        self._buffer = _Buffer(self)
+        self._buffer = _Bytes(self)
 
     def write(self, text: str, /) -> int:
         execution = speaker()
-        if execution is None or execution.sink is None:
-            return int(self.original.write(text) or 0)
+        if execution is None or (sink := execution.sink) is None:
+            real = self.real()
+            return len(text) if real is None else int(real.write(text) or 0)
+        if sink.blocks and (block := self.block(sink)) is not None:
+            return int(block.call(block.target.write, text) or 0)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        execution.sink.write(self.name_, text)
+        sink.write(self.stream, text)
         return len(text)
 
     def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
@@ -190,24 +59,62 @@ class _OutRouter(io.TextIOBase):
 
     def flush(self) -> None:
         execution = speaker()
-        if execution is None or execution.sink is None:
-            if not self.original.closed:
-                self.original.flush()
+        if execution is None or (sink := execution.sink) is None:
+            real = self.real()
+            if real is not None:
+                real.flush()
+        elif (block := self.block(sink)) is not None:
+            block.call(block.target.flush)
         else:
-            execution.sink.flush()
+            sink.flush()
+
+    def block(self, sink: Sink) -> Block | None:
+        """The redirection that holds here for this cell."""
+        block = sink.blocks.get(self.stream)
+        return None if block is None else block.current()
+
+    def real(self) -> Any:
+        """Where code of nobody's cell writes: None drops it, as ``print`` does without a stdout."""
+        original = self.original
+        if getattr(original, "closed", False):  # a test runner's capture, say, that is over
+            return sys.__stdout__ if self.stream == "stdout" else sys.__stderr__
+        return original
+
+    def target(self) -> Any:
+        """What attributes that are not of ours come from: a redirection's target, or the original."""
+        execution = speaker()
+        if execution is not None and execution.sink is not None:
+            block = self.block(execution.sink)
+            if block is not None:
+                return block.target
+        return self.real()
 
     def isatty(self) -> bool:
         execution = speaker()
-        return bool(self.original.isatty()) if execution is None or execution.sink is None else False
+        real = self.real()
+        return (execution is None or execution.sink is None) and real is not None and real.isatty()
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return int(self.original.fileno())
+        real = self.real()
+        if real is None:
+            raise io.UnsupportedOperation("fileno")
+        return int(real.fileno())
 
     def close(self) -> None:
         """Do nothing: a cell cannot close the process's streams."""
+
+    def detach(self) -> Any:
+        """The stream of bytes; text goes on to work."""
+        return self.buffer
+
+    def reconfigure(self, **options: Any) -> None:
+        """For a cell nothing: its text is kept as it is. Else what the original does."""
+        execution = speaker()
+        if execution is None or execution.sink is None:
+            self.real().reconfigure(**options)
 
     @property
     def buffer(self) -> Any:
@@ -215,249 +122,188 @@ class _OutRouter(io.TextIOBase):
 
     @property
     def name(self) -> str:
-        return f"<{self.name_}>"
+        return f"<{self.stream}>"
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return str(getattr(self.original, "encoding", None) or "utf-8")
+        execution = speaker()
+        if execution is not None and execution.sink is not None:
+            return "utf-8"
+        return str(getattr(self.real(), "encoding", None) or "utf-8")
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        return str(getattr(self.original, "errors", None) or "strict")
+        return str(getattr(self.real(), "errors", None) or "strict")
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.original, name)
+        return getattr(self.target(), name)
 
 
-class _InRouter(io.TextIOBase):
-    """Stands in for sys.stdin: a cell's reading asks whoever runs the cell."""
+class _Bytes(io.RawIOBase):
+    """``sys.stdout.buffer``: bytes of a cell become text of the cell."""
 
-    def __init__(self, original: Any) -> None:
-        self.original = original
+    def __init__(self, stream: OutRouter) -> None:
+        self._stream = stream
 
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        asker = _asker()
-        if asker is None:
-            return str(self.original.readline(size))
-        try:
-            return asker("", False) + "\n"
-        except EOFError:
-            return ""
-
-    def read(self, size: int | None = -1, /) -> str:
-        if _asker() is None:
-            return str(self.original.read(size))
-        return "".join(iter(self.readline, ""))
-
-    def __iter__(self) -> Any:
-        return iter(self.readline, "")
-
-    def readable(self) -> bool:
+    def writable(self) -> bool:
         return True
 
-    def isatty(self) -> bool:
-        return bool(self.original.isatty()) if _asker() is None else False
+    def write(self, data: Any, /) -> int:
+        stream = self._stream
+        execution = speaker()
+        if execution is None or (sink := execution.sink) is None:
+            real = stream.real()
+            return memoryview(data).nbytes if real is None else int(real.buffer.write(data))
+        block = stream.block(sink)
+        if block is not None:
+            return int(block.call(block.target.buffer.write, data))
+        sink.write_bytes(stream.stream, bytes(data))
+        return memoryview(data).nbytes
 
-    def fileno(self) -> int:
-        return int(self.original.fileno())
+    def flush(self) -> None:
+        self._stream.flush()
 
     def close(self) -> None:
-        """Do nothing: a cell cannot close the process's streams."""
+        """Do nothing: a wrapper around it that is collected would close it."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.original, name)
-
-
-def _asker() -> Callable[[str, bool], str] | None:
-    execution = speaker()
-    return None if execution is None else execution.asker
-
-
-def ask(execution: Execution, prompt: str, password: bool) -> str:
-    """Ask on a thread of its own and wait, so that an interrupt reaches the waiting cell.
-
-    A lock that is waited for without end cannot be broken off the main thread; this wait looks
-    every 20 ms whether the cell is to stop. The late answer of an interrupted question is dropped.
-    """
-    asker = execution.asker
-    assert asker is not None
-    if execution.sink is not None:
-        execution.sink.flush()
-    answer: list[str] = []
-    failure: list[BaseException] = []
-
-    def put() -> None:
-        try:
-            answer.append(str(asker(prompt, password)))
-        except BaseException as error:  # noqa: BLE001  it belongs to the cell, on its own thread
-            failure.append(error)
-
-    thread = threading.Thread(target=put, name="pyrepl3-input", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.02)
-        stop = execution.stop
-        if stop is not None and not stop.delivered:
-            stop.delivered = True
-            raise CellInterrupt
-        if execution.abandoned:
-            raise CellInterrupt
-    if failure:
-        raise failure[0]
-    return answer[0]
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class Routing:
-    """Routes the process's streams while at least one is open. ``open`` and ``close`` from any thread."""
-
-    _lock = threading.Lock()
-    _open = 0
-    _saved: dict[str, Any] = {}
+    """Routes the process's streams while at least one is open. Methods from any thread."""
 
     def __init__(self) -> None:
         self._is_open = False
 
     def open(self) -> None:
         """Start routing. Idempotent."""
-        with Routing._lock:
-            if self._is_open:
-                return
-            self._is_open = True
-            Routing._open += 1
-            if Routing._open == 1:
-                _install(Routing._saved)
-            # Somebody (a test runner, say) put other streams there meanwhile: route those.
-            elif not isinstance(sys.stdout, _OutRouter) or not isinstance(sys.stderr, _OutRouter):
-                _route_streams(Routing._saved)
+        with _STATE.lock:
+            if not self._is_open:
+                self._is_open = True
+                _STATE.open += 1
+                if _STATE.open == 1:
+                    _STATE.install()
+                _STATE.route()
+
+    def route_getpass(self) -> None:
+        """Let ``getpass`` ask too, while routing is open. Idempotent."""
+        with _STATE.lock:
+            if _STATE.input is not None:
+                _STATE.input.route_getpass()
+
+    def begin(self, execution: Execution) -> None:
+        """A cell begins. Streams that somebody put there since the last one are the host's: route them.
+
+        While other cells run they may be such a cell's, and then they must not get this one's output.
+        """
+        if not self._is_open:
+            self.open()
+        with _STATE.lock:
+            if not _all_routed():
+                if all(other.abandoned for other in _STATE.running):
+                    _STATE.route()
+                else:
+                    _STATE.take_back()
+            _STATE.running.add(execution)
+
+    def end(self, execution: Execution) -> list[str]:
+        """A cell is over. Returns the names of the streams that it had replaced: they are back."""
+        with _STATE.lock:
+            _STATE.running.discard(execution)
+            if _all_routed() or not self._is_open:
+                return []
+            token = CURRENT.set(execution)  # what a wrapper of our buffer still holds is the cell's
+            try:
+                return _STATE.take_back()
+            finally:
+                CURRENT.reset(token)
 
     def close(self) -> None:
         """Stop routing; the last one out puts back what was there. Idempotent."""
-        with Routing._lock:
-            if not self._is_open:
-                return
-            self._is_open = False
-            Routing._open -= 1
-            if Routing._open == 0:
-                _uninstall(Routing._saved)
+        with _STATE.lock:
+            if self._is_open:
+                self._is_open = False
+                _STATE.open -= 1
+                if _STATE.open == 0:
+                    _STATE.uninstall()
 
 
-def _route_streams(saved: dict[str, Any]) -> None:
-    if not isinstance(sys.stdout, _OutRouter):
-        saved["stdout"] = sys.stdout
-        sys.stdout = _OutRouter("stdout", sys.stdout)
-    if not isinstance(sys.stderr, _OutRouter):
-        saved["stderr"] = sys.stderr
-        sys.stderr = _OutRouter("stderr", sys.stderr)
-    if not isinstance(sys.stdin, _InRouter):
-        saved["stdin"] = sys.stdin
-        sys.stdin = _InRouter(sys.stdin)
-
-
-def _install(saved: dict[str, Any]) -> None:
-    saved.clear()
-    _route_streams(saved)
-    original_input = saved["input"] = builtins.input
-
-    def input(prompt: object = "", /) -> str:  # noqa: A001  it stands in for the builtin
-        execution = speaker()
-        if execution is None or execution.asker is None:
-            return original_input(prompt)
-        return ask(execution, str(prompt), False)
-
-    input.__doc__ = original_input.__doc__
-    builtins.input = input
-    saved["routed_input"] = input
-    carry_into_threads(saved)
-
-
-def _uninstall(saved: dict[str, Any]) -> None:
-    for name, kind in (("stdout", _OutRouter), ("stderr", _OutRouter), ("stdin", _InRouter)):
-        # Only what is still ours: a router of somebody else on top of ours stays.
-        if isinstance(getattr(sys, name), kind):
-            setattr(sys, name, saved[name])
-    if builtins.input is saved["routed_input"]:
-        builtins.input = saved["input"]
-    if "getpass" in saved:
-        module, original, routed = saved["getpass"]
-        if module.getpass is routed:
-            module.getpass = original
-    release_threads(saved)
-    saved.clear()
-
-
-def route_getpass() -> None:
-    """Let ``getpass.getpass`` ask whoever runs the cell. Called when a cell names it; idempotent."""
-    import getpass  # noqa: PLC0415  few cells need it
-
-    saved = Routing._saved
-    with Routing._lock:
-        if not Routing._open or "getpass" in saved:
-            return
-        original = getpass.getpass
-
-        def routed(prompt: str = "Password: ", stream: Any = None, **options: Any) -> str:
-            execution = speaker()
-            if execution is None or execution.asker is None:
-                return original(prompt, stream, **options)
-            return ask(execution, prompt, True)
-
-        routed.__doc__ = original.__doc__
-        getpass.getpass = routed
-        saved["getpass"] = (getpass, original, routed)
-
-
-# --- threads and pools --------------------------------------------------------------------------
-
-
-def carry_into_threads(saved: dict[str, Any]) -> None:
-    """Let threads that a cell starts, and calls that it gives to a thread pool, speak for that cell."""
-    start = saved["start"] = threading.Thread.start
-
-    def start_carrying(self: threading.Thread) -> None:
-        execution = speaker()
-        if execution is not None:
-            _origins[self] = execution
-        start(self)
-
-    start_carrying.__doc__ = start.__doc__
-    saved["routed_start"] = start_carrying
-    threading.Thread.start = start_carrying  # type: ignore[method-assign]
-
-    # Importing the pool costs milliseconds that a small run never needs; asyncio has it already.
-    pool = sys.modules.get("concurrent.futures.thread")
-    if pool is None:
-        return
-    submit = saved["submit"] = pool.ThreadPoolExecutor.submit
-
-    def submit_carrying(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        execution = speaker()
-        if execution is None:
-            return submit(self, fn, *args, **kwargs)
-        return submit(self, _speak_for, execution, fn, *args, **kwargs)
-
-    submit_carrying.__doc__ = submit.__doc__
-    saved["routed_submit"] = submit_carrying
-    pool.ThreadPoolExecutor.submit = submit_carrying
-
-
-def _speak_for(execution: Execution, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-    token = CURRENT.set(execution)
+def _all_routed() -> bool:
     try:
-        return fn(*args, **kwargs)
-    finally:
-        CURRENT.reset(token)
+        return sys.stdout.__class__ is sys.stderr.__class__ is OutRouter and (
+            sys.stdin.__class__ is InRouter
+        )
+    except AttributeError:  # a cell has deleted one
+        return False
 
 
-def release_threads(saved: dict[str, Any]) -> None:
-    """Undo ``carry_into_threads``."""
-    if threading.Thread.start is saved["routed_start"]:
-        threading.Thread.start = saved["start"]  # type: ignore[method-assign]
-    pool = sys.modules.get("concurrent.futures.thread")
-    if pool is not None and "submit" in saved:
-        if pool.ThreadPoolExecutor.submit is saved["routed_submit"]:
-            pool.ThreadPoolExecutor.submit = saved["submit"]
+class _State:
+    """What all Routings of the process share. To be used under its lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open = 0
+        self.running: set[Execution] = set()
+        self.input: Input | None = None
+        self._others: tuple[Carrying, Redirecting] | None = None
+        self._routers: dict[str, Any] = {}
+        self._watches_forks = False
+
+    def install(self) -> None:
+        self.input = Input()
+        self._others = Carrying(), Redirecting()
+        if not self._watches_forks:
+            self._watches_forks = True
+            os.register_at_fork(after_in_child=self._leave)
+
+    def route(self) -> None:
+        """Put routers before the streams that are there now."""
+        for name in ("stdout", "stderr", "stdin"):
+            there = getattr(sys, name, None)
+            if isinstance(there, OutRouter | InRouter):
+                self._routers[name] = there
+                continue
+            router = self._routers.get(name)
+            if router is None or router.original is not there:
+                router = InRouter(there) if name == "stdin" else OutRouter(name, there)  # type: ignore[arg-type]
+                self._routers[name] = router
+            setattr(sys, name, router)
+
+    def take_back(self) -> list[str]:
+        """Put the routers back where something else is. Returns the names of those streams."""
+        replaced: list[str] = []
+        for name, router in self._routers.items():
+            there = getattr(sys, name, None)
+            if not isinstance(there, OutRouter | InRouter):
+                replaced.append(name)
+                setattr(sys, name, router)
+                # Text that a wrapper of our buffer holds; of another type flush may be anything.
+                if there.__class__ is io.TextIOWrapper:
+                    with suppress(ValueError, OSError):
+                        there.flush()
+        return replaced
+
+    def uninstall(self) -> None:
+        for name in ("stdout", "stderr", "stdin"):
+            there = getattr(sys, name, None)
+            if isinstance(there, OutRouter | InRouter):  # else it is somebody else's to put back
+                setattr(sys, name, there.original)
+        self._routers.clear()
+        if self.input is not None and self._others is not None:
+            self.input.end()
+            for other in self._others:
+                other.end()
+        self.input = self._others = None
+
+    def _leave(self) -> None:
+        """In a forked child: nobody is there to be told of output, so it goes where the process's goes."""
+        self.lock = threading.Lock()
+        CURRENT.set(None)
+        forget_threads()
+        if self.open:
+            self.open = 0
+            self.uninstall()
 
 
-def now() -> float:
-    """Seconds since the epoch, for records."""
-    return time.time()
+_STATE = _State()

@@ -1,176 +1,258 @@
 """The source of each cell, by the file name that its code carries, for tracebacks and ``inspect``.
 
-Sources go into ``linecache``, where ``traceback``, ``inspect``, ``pdb`` and ``warnings`` look. The
-last ``KEPT`` cells of an executor stay; an older one stays while a function or class made in it lives.
+Sources go into ``linecache``, where ``traceback``, ``inspect``, ``pdb`` and ``warnings`` look. The last
+``KEPT`` cells of a namespace stay; an older one stays while a function or class made in it lives.
 """
 
 from __future__ import annotations
 
-import inspect
+import gc
 import linecache
-import sys
+import threading
 import weakref
 from collections import deque
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from collections.abc import Mapping
 
 KEPT = 1000
+"""Cells whose source stays in any case, unless they have more than ``KEPT_SIZE`` characters together."""
+
+KEPT_SIZE = 16 * 1024 * 1024
+
+_OPTIMIZED = 0x1  # CO_OPTIMIZED: functions have it, class bodies do not
+
+# What each file name shows: the source of a cell, or the lines of a file that runs cell by cell.
+type _Texts = dict[str, str | list[str]]
+
+# Whose a file name is: a session may have the name of one that is closed but not collected yet.
+_OWNERS: dict[str, _Texts] = {}
 
 _taken: set[str] = set()
+_lock = threading.Lock()
 
 
 def unique_prefix(name: str) -> str:
     """``name``, or ``name~2`` and so on while another namespace in this process has that name."""
-    found = name
-    serial = 2
-    while found in _taken:
-        found = f"{name}~{serial}"
-        serial += 1
-    _taken.add(found)
+    with _lock:
+        found = name
+        serial = 2
+        while found in _taken:
+            found = f"{name}~{serial}"
+            serial += 1
+        _taken.add(found)
     return found
 
 
 def release_prefix(name: str) -> None:
     """Let the next namespace have this name."""
-    _taken.discard(name)
+    with _lock:
+        _taken.discard(name)
 
 
 def is_cell(filename: str) -> bool:
     """Whether code under this file name was compiled from a cell."""
-    return filename in _CELLS or filename in _FILES
+    return filename in _OWNERS
 
 
-# File names of cells. Those of files that run cell by cell are kept apart: many cells, one name.
-_CELLS: dict[str, str] = {}
-_FILES: dict[str, list[str]] = {}
+def split_lines(source: str) -> list[str]:
+    """The lines of ``source`` as the compiler counts them, each with its end.
 
-
-def _add_lines(filename: str, source: str, first_line: int) -> None:
-    """Put the lines of a cell where they stand in its file; all of them show under its name."""
-    lines = _FILES.get(filename)
-    if lines is None:
-        lines = _FILES[filename] = _CELLS.pop(filename, "").splitlines(keepends=True)
-    new = source.splitlines(keepends=True)
-    if new and not new[-1].endswith("\n"):
-        new[-1] += "\n"
-    start = first_line - 1
-    lines.extend(["\n"] * (start - len(lines)))
-    lines[start : start + len(new)] = new
-    linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+    Not ``splitlines``: to the compiler a form feed or a Unicode line separator ends no line.
+    """
+    if "\r" in source:
+        source = source.replace("\r\n", "\n").replace("\r", "\n")
+    if source[:1] == "\ufeff":
+        source = source[1:]
+    lines = [f"{line}\n" for line in source.split("\n")]
+    if lines[-1] == "\n":
+        lines.pop()
+    return lines
 
 
 class Sources:
-    """The sources of one executor's cells. Used from the threads that run its cells, one at a time."""
+    """The sources of one namespace's cells. Used from the threads that run its cells.
 
-    def __init__(self) -> None:
+    ``namespace`` and ``module`` are the dict and the module name of its classes.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any] | None = None, module: str = "") -> None:
+        self._namespace: Mapping[str, Any] = {} if namespace is None else namespace
+        self._module = module
+        self._texts: _Texts = {}
         self._recent: deque[str] = deque()
+        self._size = 0
         self._pinned: set[str] = set()
-        self._holders: dict[str, tuple[weakref.ref[CodeType], ...]] = {}
+        # What keeps a source: code objects of functions, and classes, that were made in the cell.
+        self._holders: dict[str, list[weakref.ref[Any]]] = {}
+        # Classes that a cell is about to make, to be found by name when it has: file name, qualified name.
+        self._coming: list[tuple[str, str]] = []
+        self._homes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
         self._sweep_at = 64
-        weakref.finalize(self, _forget_all, self._recent, self._pinned).atexit = False
+        weakref.finalize(self, _forget_all, self._texts).atexit = False
 
     def add(self, filename: str, source: str, first_line: int = 1) -> None:
         """Make ``source`` what ``filename`` shows from ``first_line`` on."""
-        if first_line != 1 or filename in _FILES:
-            _add_lines(filename, source, first_line)
-            return
-        _CELLS[filename] = source
+        texts = self._texts
+        if first_line != 1 or filename in texts:
+            if first_line != 1 or isinstance(texts[filename], list):
+                self._add_lines(filename, source, first_line)
+                return
+            self._remove(filename)  # the caller gave two cells one name: the newest counts
+        texts[filename] = source
+        _OWNERS[filename] = texts
         # mtime None: linecache never compares it with a file. Not lazy: it ignores that for <names>.
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        linecache.cache[filename] = (len(source), None, split_lines(source), filename)
         recent = self._recent
         recent.append(filename)
-        if len(recent) > KEPT:
+        self._size += len(source)
+        while len(recent) > KEPT or (self._size > KEPT_SIZE and len(recent) > 1):
             self._evict()
 
     def hold(self, filename: str, nested: tuple[CodeType, ...]) -> None:
-        """Keep the source of ``filename`` as long as one of these code objects lives."""
-        self._holders[filename] = tuple(map(weakref.ref, nested))
+        """Keep the source of ``filename`` as long as a function or class of these codes lives."""
+        if self._coming:
+            self._find_classes()
+        holders: list[weakref.ref[Any]] = [weakref.ref(code) for code in nested]
+        if isinstance(self._texts.get(filename), list):  # the file's other cells count too
+            holders += [one for one in self._holders.get(filename, ()) if one() is not None]
+        self._holders[filename] = holders
+        self._expect(filename, nested)
+
+    def living(self) -> dict[str, str]:
+        """File name to source of the cells whose functions or classes live: what a checkpoint keeps."""
+        if self._coming:
+            self._find_classes()
+        return {name: "".join(self._texts[name]) for name in self._holders if self._lives(name)}
+
+    def restore(self, sources: Mapping[str, str]) -> None:
+        """Take back what ``living`` gave, after the functions and classes themselves came back."""
+        if not sources:
+            return
+        for filename, source in sources.items():
+            self.add(filename, source)
+            self._holders[filename] = []
+            if "class " in source:
+                self._expect(filename, _codes_in(source, filename))
+        for found in gc.get_objects():  # whatever holds them, and only once a restore
+            if type(found) is FunctionType and found.__code__.co_filename in sources:
+                self._holders[found.__code__.co_filename].append(weakref.ref(found.__code__))
+        self._find_classes()
+
+    def home(self, cls: type) -> str | None:
+        """The file name of the cell that made ``cls``."""
+        if self._coming:
+            self._find_classes()
+        return self._homes.get(cls)
+
+    # --- classes: their own code lives no longer than the cell ------------------------------------
+
+    def _expect(self, filename: str, codes: tuple[CodeType, ...]) -> None:
+        self._coming += [
+            (filename, code.co_qualname)
+            for code in codes
+            if not code.co_flags & _OPTIMIZED and "<locals>" not in code.co_qualname
+        ]
+
+    def _find_classes(self) -> None:
+        """See which of the classes that were to come are there now. The newest cell comes first."""
+        coming, self._coming = self._coming, []
+        for filename, qualname in reversed(coming):
+            found = self._look_up(qualname)
+            if found is None:
+                if filename in self._texts:
+                    self._coming.insert(0, (filename, qualname))  # its cell may run still
+            elif found not in self._homes:
+                self._homes[found] = filename
+                self._holders.setdefault(filename, []).append(weakref.ref(found))
+        del self._coming[:-64]  # what never comes (a class in a branch not taken) is given up then
+
+    def _look_up(self, qualname: str) -> type | None:
+        first, *rest = qualname.split(".")
+        found = self._namespace.get(first)
+        for name in rest:
+            found = type.__dict__["__dict__"].__get__(found).get(name) if _is_class(found) else None
+        if not _is_class(found):
+            return None
+        assert isinstance(found, type)
+        mine = found.__qualname__ == qualname and found.__module__ == self._module
+        return found if mine else None
+
+    # --- keeping and forgetting -------------------------------------------------------------------
+
+    def _add_lines(self, filename: str, source: str, first_line: int) -> None:
+        """Put the lines of a cell where they stand in its file; all of them show under its name."""
+        text = self._texts.get(filename, "")
+        if isinstance(text, str):
+            self._remove(filename)
+            text = self._texts[filename] = split_lines(text)
+        _OWNERS[filename] = self._texts
+        new = split_lines(source)
+        start = first_line - 1
+        text.extend(["\n"] * (start - len(text)))
+        text[start : start + len(new)] = new
+        linecache.cache[filename] = (sum(map(len, text)), None, text, filename)
+
+    def _remove(self, filename: str) -> None:
+        """Take a cell out of the order of cells, if it is there."""
+        if filename in self._pinned:
+            self._pinned.discard(filename)
+        elif filename in self._recent:
+            self._recent.remove(filename)
+            self._size -= len(self._texts[filename])
 
     def _evict(self) -> None:
         filename = self._recent.popleft()
+        self._size -= len(self._texts[filename])
         if filename not in self._holders:
-            _forget(filename)
-        elif self._lives(filename):
-            self._pinned.add(filename)
-            if len(self._pinned) >= self._sweep_at:
-                for name in [name for name in self._pinned if not self._lives(name)]:
-                    self._pinned.discard(name)
-                    self._drop(name)
-                self._sweep_at = max(64, 2 * len(self._pinned))
-        else:
+            _forget(filename, self._texts)
+            return
+        if self._coming:
+            self._find_classes()
+        if not self._lives(filename):
             self._drop(filename)
+            return
+        self._pinned.add(filename)
+        if len(self._pinned) >= self._sweep_at:
+            for name in [name for name in self._pinned if not self._lives(name)]:
+                self._pinned.discard(name)
+                self._drop(name)
+            self._sweep_at = max(64, 2 * len(self._pinned))
 
     def _lives(self, filename: str) -> bool:
-        return any(code() is not None for code in self._holders.get(filename, ()))
+        return any(holder() is not None for holder in self._holders.get(filename, ()))
 
     def _drop(self, filename: str) -> None:
         self._holders.pop(filename, None)
-        _forget(filename)
-
-    def living(self) -> dict[str, str]:
-        """File name to source of the cells whose functions still live: what a checkpoint keeps."""
-        return {
-            name: _CELLS[name] for name in self._holders if name in _CELLS and self._lives(name)
-        }
+        _forget(filename, self._texts)
 
 
-def _forget(filename: str) -> None:
-    _CELLS.pop(filename, None)
-    linecache.cache.pop(filename, None)
+def _is_class(value: object) -> bool:
+    return issubclass(type(value), type)
 
 
-def _forget_all(recent: deque[str], pinned: set[str]) -> None:
-    for filename in (*recent, *pinned):
-        _forget(filename)
+def _codes_in(source: str, filename: str) -> tuple[CodeType, ...]:
+    """The code objects inside a cell; none where it does not compile by itself (a top-level return)."""
+    from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT  # noqa: PLC0415  on a restore only
+
+    try:
+        codes = [compile(source, filename, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ()
+    for code in codes:  # grows while it is read
+        codes += [const for const in code.co_consts if type(const) is CodeType]
+    return tuple(codes[1:])
 
 
-# --- inspect.getsource for classes ------------------------------------------------------------
-# inspect finds the file of a function by its code, but that of a class only by its module's __file__,
-# and one module holds the classes of many cells. So its lookup is asked first; the names of its own
-# modules are all that this changes. Wrapped once, when the first executor is made.
+def _forget(filename: str, texts: _Texts) -> None:
+    texts.pop(filename, None)
+    if _OWNERS.get(filename) is texts:
+        del _OWNERS[filename]
+        linecache.cache.pop(filename, None)
 
 
-def _find_class_file(cls: type) -> str | None:
-    for value in vars(cls).values():
-        function = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)) or value)
-        code = getattr(function, "__code__", None)
-        if code is not None and code.co_filename in _CELLS:
-            return str(code.co_filename)
-    head = f"class {cls.__qualname__.rpartition('.')[2]}"
-    for filename, source in reversed(_CELLS.items()):
-        if head in source:
-            return filename
-    for filename, lines in _FILES.items():
-        if any(head in line for line in lines):
-            return filename
-    return None
-
-
-_MODULES: set[str] = set()
-
-
-def serve_classes_of(module_name: str) -> None:
-    """Let ``inspect.getsource`` find classes whose ``__module__`` is ``module_name``."""
-    _MODULES.add(module_name)
-    original = inspect.getfile
-    if getattr(original, "_pyrepl3", False):
-        return
-
-    def getfile(object: Any) -> str:  # noqa: A002  the name that inspect documents
-        if isinstance(object, type) and object.__module__ in _MODULES:
-            found = _find_class_file(object)
-            if found is not None:
-                return found
-        return original(object)
-
-    getfile._pyrepl3 = True  # type: ignore[attr-defined]
-    getfile.__doc__ = original.__doc__
-    inspect.getfile = getfile
-
-
-def forget_module(module_name: str) -> None:
-    """Take a module of cells out of ``sys.modules`` and of the class lookup."""
-    _MODULES.discard(module_name)
-    sys.modules.pop(module_name, None)
+def _forget_all(texts: _Texts) -> None:
+    for filename in list(texts):
+        _forget(filename, texts)

@@ -129,9 +129,9 @@ class ThreadRunner:
         """Where cells run now."""
         return self._host
 
-    async def run(self, cell: Cell, observe: Observer) -> Outcome:
+    async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
-        call = _Call(lambda: self.executor.run(cell, observe))
+        call = _Call(lambda: self.executor.run(cell, observe, pace))
         self._flying[cell.id] = cell, observe, call
         try:
             call.send(self._host)

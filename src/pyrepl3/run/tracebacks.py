@@ -3,54 +3,59 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyrepl3.run.cancel import _OURS
+from pyrepl3.errors import CompilationError
+from pyrepl3.run.points import is_ours
+from pyrepl3.run.text import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_DEEPEST = 2000  # frames whose source lines are looked up; Python's own limit of recursion is 1000
+_ENDS = 500  # frames kept at either end of a deeper one
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
+# Read past what a class of the user's may have put there: its property would be code that runs, or raises.
+_get_traceback: Any = BaseException.__dict__["__traceback__"].__get__
+_get_cause: Any = BaseException.__dict__["__cause__"].__get__
+_get_context: Any = BaseException.__dict__["__context__"].__get__
+_get_exceptions: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
+_with_traceback: Any = BaseException.with_traceback
 
 
 def trimmed(traceback: TracebackType | None) -> TracebackType | None:
     """``traceback`` without frames of ours, at its start or anywhere in it. None if none is left."""
     frames: list[TracebackType] = []
-    found = False
+    foreign = 0  # frames of the user's since the last of ours
     step = traceback
     while step is not None:
-        if _is_ours(step.tb_frame.f_code.co_filename):
-            found = True
+        if is_ours(step.tb_frame.f_code.co_filename):
+            foreign = 0
         else:
+            foreign += 1
             frames.append(step)
         step = step.tb_next
-    if not found:
-        return traceback
-    # The common case keeps the objects: ours are the first frames only.
-    if frames and _chain_length(frames[0]) == len(frames):
-        return frames[0]
-    result: TracebackType | None = None
+    if foreign == len(frames):  # the common case keeps the objects: ours are the first frames only
+        return frames[0] if frames else None
+    return _chain(frames, None)
+
+
+def _chain(frames: list[TracebackType], rest: TracebackType | None) -> TracebackType | None:
+    """New traceback entries for ``frames``, in their order, with ``rest`` behind them."""
     for frame in reversed(frames):
         # An interrupt may hit an instruction that belongs to no line.
         line = frame.tb_lineno or frame.tb_frame.f_code.co_firstlineno
-        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, line)
-    return result
-
-
-def _chain_length(traceback: TracebackType | None) -> int:
-    length = 0
-    while traceback is not None:
-        length += 1
-        traceback = traceback.tb_next
-    return length
+        rest = TracebackType(rest, frame.tb_frame, frame.tb_lasti, line)
+    return rest
 
 
 def trim(error: BaseException) -> BaseException:
-    """Take our frames out of ``error`` and all that it carries: causes, contexts, groups."""
+    """Take our frames out of ``error`` and all that it carries: causes, contexts, groups. Never raises."""
     for one in _related(error):
-        one.__traceback__ = trimmed(one.__traceback__)
+        before = _get_traceback(one)
+        after = trimmed(before)
+        if after is not before:
+            _with_traceback(one, after)
     return error
 
 
@@ -63,20 +68,47 @@ def _related(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        rest += [other for other in (one.__cause__, one.__context__) if other is not None]
-        if isinstance(one, BaseExceptionGroup):
-            rest += one.exceptions
+        rest += [other for other in (_get_cause(one), _get_context(one)) if other is not None]
+        if issubclass(type(one), BaseExceptionGroup):
+            rest += _get_exceptions(one)
 
 
 def format_error(error: BaseException, *, verbose: bool = True) -> str:
-    """The text a user reads, ending in a newline. Never raises.
+    """The text a user reads, ending in a newline. Never raises an Exception.
 
-    Lines, columns and carets of cells, notes and groups whole. ``verbose=False``: the last line only.
+    Lines, columns and carets of cells, notes and groups whole. ``verbose=False``: the last line only. At
+    most ``text.LONGEST`` characters. The ``__str__`` of an exception is the user's code: it runs here.
     """
     import traceback  # noqa: PLC0415  no cell that succeeds needs it
 
     try:
-        report = traceback.TracebackException.from_exception(error, compact=True)
-        return "".join(report.format() if verbose else report.format_exception_only())
-    except Exception as failure:  # noqa: BLE001  a __str__ or __repr__ of the user's that raises
-        return f"{type(error).__name__}: <its text cannot be shown: {type(failure).__name__}>\n"
+        shown = _as_syntax_error(error) if isinstance(error, CompilationError) else error
+        tb = _shortened(_get_traceback(error))
+        report = traceback.TracebackException(type(shown), shown, tb, compact=True)
+        text = "".join(report.format() if verbose else report.format_exception_only())
+    except Exception as failure:  # noqa: BLE001  what the traceback module cannot take
+        text = f"{type(error).__name__}: <its text cannot be shown: {type(failure).__name__}>\n"
+    return bounded(text)
+
+
+def _as_syntax_error(error: CompilationError) -> SyntaxError:
+    """The same error under the name that people know."""
+    place = (error.filename, error.lineno, error.offset, error.text)
+    shown = SyntaxError(error.msg, (*place, error.end_lineno, error.end_offset))
+    shown.__cause__, shown.__context__ = error.__cause__, error.__context__
+    shown.__suppress_context__ = error.__suppress_context__
+    for note in getattr(error, "__notes__", ()):
+        shown.add_note(note)
+    return shown
+
+
+def _shortened(traceback: TracebackType | None) -> TracebackType | None:
+    """``traceback``, or its two ends where a raised limit let recursion go very deep."""
+    frames: list[TracebackType] = []
+    step = traceback
+    while step is not None:
+        frames.append(step)
+        step = step.tb_next
+    if len(frames) <= _DEEPEST:
+        return traceback
+    return _chain(frames[:_ENDS], frames[-_ENDS])

@@ -1,0 +1,337 @@
+"""A session: cells in, outcomes out, an epoch after each.
+
+Imports no backend: everything it drives comes in through :mod:`pyrepl3.ports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from pyrepl3.errors import SessionClosedError, SessionError, StoreError
+from pyrepl3.records import (
+    Cell,
+    Committed,
+    Complete,
+    Explain,
+    Fetch,
+    Notice,
+    Restored,
+    Tasks,
+    Variables,
+)
+from pyrepl3.session.mailbox import Mailbox
+from pyrepl3.session.record import Record
+from pyrepl3.session.telling import Telling
+from pyrepl3.session.waiting import to_its_end
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from pyrepl3.ports import Observer, Pace, Runner, Store
+    from pyrepl3.records import Epoch, Event, ModeReport, Outcome, TaskInfo
+
+_PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
+
+
+class Session:
+    """Cells run one after the other, in the order asked for; background ones beside them.
+
+    Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
+    in cells of its own. ``interrupt`` may be called from any thread. Made by ``open_session``.
+
+    An observer that raises is reported once to ``sys.excepthook``, and to the other observers as a
+    Notice; it is told of later events all the same, and the cell knows nothing of it.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        name: str,
+        store: Store | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        self.name = name
+        self.lost: dict[str, str] = {}
+        """Names that could not be stored, or did not come back: name to reason."""
+        self.epoch = 0
+        """The number of the last epoch on disk; 0 where there is none."""
+        self.count = 0
+        """Cells begun so far, over all processes."""
+        self._runner = runner
+        self._store = store
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        # One thread for all that blocks: a store may belong to the thread that calls it first.
+        self._blocking = ThreadPoolExecutor(1, f"pyrepl3-{name}-store") if store else None
+        self._telling = Telling()
+        self._running: dict[str, Cell] = {}
+        self._ended = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        source: str,
+        *,
+        filename: str | None = None,
+        first_line: int = 1,
+        background: bool = False,
+        observe: Observer | None = None,
+    ) -> Outcome:
+        """Run one cell to its outcome. Never raises for the user's code.
+
+        ``filename`` and ``first_line`` are what tracebacks show; ``observe`` is told this cell's events
+        beside the session's own observer. Cells wait for their turn, first come first served;
+        ``background=True`` runs beside them: its own value, output, context copy and interrupt. If the
+        caller is cancelled the cell is interrupted first. Raises SessionClosedError.
+        """
+        return await self._run(source, filename, first_line, background, observe, None)
+
+    async def stream(
+        self,
+        source: str,
+        *,
+        filename: str | None = None,
+        first_line: int = 1,
+        background: bool = False,
+    ) -> AsyncGenerator[Event, None]:
+        """Run one cell and give its events as they happen, ``Finished`` and what its epoch brings last.
+
+        A reader that leaves early interrupts the cell. One that is slow makes the cell wait once
+        ``mailbox.BUFFERED`` characters are held. Raises SessionClosedError.
+        """
+        mailbox = Mailbox()
+        task = asyncio.create_task(
+            self._run(source, filename, first_line, background, mailbox.put, mailbox.pace)
+        )
+        task.add_done_callback(lambda _: mailbox.close())
+        try:
+            async for event in mailbox:
+                yield event
+            await task  # what is no fault of the user's code is raised here
+        finally:
+            mailbox.close()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    def interrupt(self, cell_id: str | None = None) -> bool:
+        """Stop a running cell (None: the one in the foreground). Any thread; returns at once.
+
+        A second call while the first is at work presses harder. False: no such cell runs.
+        """
+        return self._runner.interrupt(cell_id)
+
+    async def _run(
+        self,
+        source: str,
+        filename: str | None,
+        first_line: int,
+        background: bool,  # noqa: FBT001  passed on by run and stream
+        observe: Observer | None,
+        pace: Pace | None,
+    ) -> Outcome:
+        self._check()
+        async with nullcontext() if background else self._turn:
+            self._check()
+            self.count += 1
+            n = self.count
+            cell = Cell(
+                id=f"{self.name}-c{n}",
+                n=n,
+                source=source,
+                filename=filename or f"<{self.name} cell {n}>",
+                first_line=first_line,
+                background=background,
+            )
+            return await self._run_cell(cell, observe, pace)
+
+    async def _run_cell(self, cell: Cell, observe: Observer | None, pace: Pace | None) -> Outcome:
+        self._running[cell.id] = cell
+        try:
+            if self._store is None:
+                tell = self._telling.join(cell.id, self._observe, observe)
+                return await self._runner.run(cell, tell, pace)
+            record = Record(cell)
+            tell = self._telling.join(cell.id, record.take, self._observe, observe)
+            # Cancelled or not: the cell has run, and its epoch belongs to it.
+            return await to_its_end(
+                self._run_kept(cell, record, tell, pace), lambda: self._runner.interrupt(cell.id)
+            )
+        finally:
+            del self._running[cell.id]
+            self._ended.set()
+
+    async def _run_kept(
+        self, cell: Cell, record: Record, tell: Observer, pace: Pace | None
+    ) -> Outcome:
+        outcome = await self._runner.run(cell, tell, pace)
+        if not cell.background:
+            return await self._commit(cell, outcome, record, tell)
+        # Between two cells, not in the midst of one: an epoch is the namespace after whole cells.
+        async with self._turn:
+            return await self._commit(cell, outcome, record, tell)
+
+    # --- epochs -----------------------------------------------------------------------------------
+
+    async def _commit(
+        self, cell: Cell, outcome: Outcome, record: Record, tell: Observer
+    ) -> Outcome:
+        store = self._store
+        assert store is not None
+        try:
+            delta = await self._runner.snapshot()
+            receipt = record.receipt(outcome)
+            parent = self.epoch
+            epoch = await self._call(lambda: store.commit(delta, receipt, parent=parent))
+        except Exception as error:  # noqa: BLE001  whatever it is, the cell has run and the session goes on
+            # What is on disk is the epoch before; the next commit has this cell's changes too.
+            what = str(error) if isinstance(error, StoreError) else type(error).__name__
+            text = f"not protected: cell {cell.n} is not on disk: {what}"
+            tell(Notice(cell_id=cell.id, kind="unprotected", text=text))
+            return outcome
+        await self._runner.mark()
+        self.epoch = epoch
+        stored = {name for blob in delta.blobs for name in blob.names}
+        before = {k: v for k, v in self.lost.items() if k not in stored and k not in delta.deleted}
+        self.lost = {**before, **delta.lost}
+        tell(Committed(cell_id=cell.id, epoch=epoch, size=delta.size, lost=delta.lost))
+        return msgspec.structs.replace(outcome, epoch=epoch)
+
+    async def resume(self) -> None:
+        """Go on from the last epoch in the store; called once, when the session is opened."""
+        if self._store is not None:
+            await self._load(None)
+
+    async def restore(self, epoch: int) -> Mapping[str, str]:
+        """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
+
+        Nothing is deleted: the next cell starts a new line from there. Background tasks go on. Raises
+        SessionError while a cell runs, StoreError for an epoch that is not there.
+        """
+        self._check()
+        if self._store is None:
+            raise SessionError("this session is not kept; open it with a name to have epochs")
+        if self._running:
+            raise SessionError("a cell is running; interrupt it or wait before restoring")
+        async with self._turn:
+            self._check()
+            await to_its_end(self._load(epoch))
+        return self.lost
+
+    async def _load(self, epoch: int | None) -> None:
+        store = self._store
+        assert store is not None
+        snapshot = await self._call(lambda: store.load(epoch))
+        self.count = max(self.count, snapshot.count)
+        if epoch is None and snapshot.epoch == 0:
+            return
+        self.lost = await self._runner.restore(snapshot)
+        # From here on the next commit belongs after this epoch, also if the head cannot be moved now.
+        self.epoch = snapshot.epoch
+        names = frozenset(name for blob in snapshot.blobs for name in blob.names)
+        lost = dict(self.lost)
+        tell = self._telling.join("", self._observe)
+        tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
+        if epoch is not None:
+            await self._call(lambda: store.move(snapshot.epoch))
+
+    async def history(self) -> Sequence[Epoch]:
+        """The epochs that led here, oldest first, each with the record of its cell."""
+        self._check()
+        store, epoch = self._store, self.epoch
+        return await self._call(lambda: store.history(epoch)) if store and epoch else ()
+
+    async def _call[T](self, function: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._blocking, function)
+
+    # --- looking in -------------------------------------------------------------------------------
+
+    async def fetch(self, name: str) -> Any:
+        """The value of a name. Raises NamespaceError if it is not bound."""
+        self._check()
+        return await self._runner.ask(Fetch(name=name))
+
+    async def variables(self) -> dict[str, str]:
+        """The user's names, each with the name of its type, in the order of binding."""
+        self._check()
+        found: dict[str, str] = await self._runner.ask(Variables())
+        return found
+
+    async def tasks(self) -> tuple[TaskInfo, ...]:
+        """The background tasks that cells have started and that still run."""
+        self._check()
+        found: tuple[TaskInfo, ...] = await self._runner.ask(Tasks())
+        return found
+
+    async def complete(self, source: str, cursor: int | None = None) -> tuple[str, ...]:
+        """What could stand at ``cursor`` (None: the end) of ``source``, as whole words."""
+        self._check()
+        at = len(source) if cursor is None else cursor
+        found: tuple[str, ...] = await self._runner.ask(Complete(source=source, cursor=at))
+        return found
+
+    async def explain_mode(self, source: str) -> ModeReport:
+        """Which way ``source`` would go now, and why."""
+        self._check()
+        report: ModeReport = await self._runner.ask(Explain(source=source))
+        return report
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Interrupt what runs, end background tasks, let go of thread and store. Idempotent.
+
+        Cells that run are committed as interrupted; those that wait raise SessionClosedError.
+        """
+        self._check_loop()
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await to_its_end(self._closing)
+
+    async def _close(self) -> None:
+        while self._running:
+            for cell_id in list(self._running):
+                self._runner.interrupt(cell_id)
+            self._ended.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PRESS):
+                    await self._ended.wait()
+        try:
+            await self._runner.aclose()
+        finally:
+            if self._store is not None and self._blocking is not None:
+                await self._call(self._store.close)
+                self._blocking.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _check(self) -> None:
+        self._check_loop()
+        if self._closing is not None:
+            raise SessionClosedError(f"session {self.name!r} is closed; open it again")
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise SessionError(
+                f"session {self.name!r} belongs to the event loop it was opened on; "
+                "call it there, with asyncio.run_coroutine_threadsafe from elsewhere"
+            )
