@@ -18,11 +18,11 @@ from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS
 from pyrepl3.lang.repairs import FILENAME, RULES, SURROUNDINGS, Broken, Edit, Edits
 from pyrepl3.lang.wrap import wrap
 
-# Bounds: a cell that a person or a model wrote is far below them. The worst case takes about a second.
+# Bounds: a cell that a person or a model wrote is far below them. The worst case takes about half a second.
 MAX_SOURCE = 100_000  # characters
 MAX_COMPILES = 60
 MAX_COMPILED = 600_000  # characters in all; CPython needs up to 1 µs for one
-MAX_READ = 20_000  # tokens in all, over every step; the rules need some 25 µs for one
+MAX_READ = 10_000  # tokens in all, over every step; the rules need some 25 µs for one
 MAX_STEPS = 12  # mistakes of different kinds or places in one source
 
 _OURS = re.escape(FILENAME)
@@ -72,7 +72,7 @@ def propose(code: str, error: SyntaxError | None = None) -> Repair | None:
     proposal: where several repairs would compile, the first rule in the order of ``RULES`` decides.
 
     Never raises for any source. Sources over ``MAX_SOURCE`` characters give None at once; otherwise
-    the work is bounded, about a second at worst, milliseconds for what people write. Any thread.
+    the work is bounded, about half a second at worst, milliseconds for what people write. Any thread.
     """
     if len(code) > MAX_SOURCE or (error is not None and error.lineno is None):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Iterator
 
@@ -20,7 +19,11 @@ _PROMPT = re.compile(r"[ \t]*(?:>>>|In ?\[[\d ]*\]:)(?: |$)")
 _CONTINUED = re.compile(r"[ \t]*\.{3,}:?(?: |$)")
 _RESULT = re.compile(r"[ \t]*Out ?\[\d+\]:")
 _NUMBERED = re.compile(r"[ \t]*(\d+)([ \t]*[:.|)│→]|)(?=[ \t]|$)")
-_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#39|#34|#x27|#x22);")
+_ENTITIES = {
+    **{"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'", "&nbsp;": " "},
+    **{"&#39;": "'", "&#34;": '"', "&#x27;": "'", "&#x22;": '"'},
+}
+_ENTITY = re.compile("|".join(_ENTITIES))
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SENTENCE = re.compile(r"[A-Z][\w'’]*[,!]?(?: [A-Za-z`][\w'’`\-]*,?){2,}(?: .*)?[.:!?]$")
 _PLACEHOLDER = re.compile(r"(\s*)(?:\.\.\.|…)[ \t]*\(?[A-Za-z]")
@@ -151,7 +154,7 @@ def entities(b: Broken) -> Iterator[Edits]:
             Edit(
                 m.start(),
                 m.end(),
-                html.unescape(m.group()).replace("\xa0", " "),
+                _ENTITIES[m.group()],
                 "replaced HTML entities by their characters",
             )
             for m in _ENTITY.finditer(b.source)
