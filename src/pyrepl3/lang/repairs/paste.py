@@ -20,8 +20,16 @@ _CONTINUED = re.compile(r"[ \t]*\.{3,}:?(?: |$)")
 _RESULT = re.compile(r"[ \t]*Out ?\[\d+\]:")
 _NUMBERED = re.compile(r"[ \t]*(\d+)([ \t]*[:.|)│→]|)(?=[ \t]|$)")
 _ENTITIES = {
-    **{"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&apos;": "'", "&nbsp;": " "},
-    **{"&#39;": "'", "&#34;": '"', "&#x27;": "'", "&#x22;": '"'},
+    "&lt;": "<",
+    "&gt;": ">",
+    "&amp;": "&",
+    "&quot;": '"',
+    "&apos;": "'",
+    "&nbsp;": " ",
+    "&#39;": "'",
+    "&#34;": '"',
+    "&#x27;": "'",
+    "&#x22;": '"',
 }
 _ENTITY = re.compile("|".join(_ENTITIES))
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
