@@ -249,6 +249,92 @@ def test_an_escape_hatch_anywhere_means_everything(live):
     assert "hidden" in written(live.cell("sneak()"))
 
 
+# --- touched definitions that did not change -------------------------------------------------
+
+
+@pytest.fixture
+def pickled(monkeypatch):
+    """The names that were pickled, whether or not they were written."""
+    from pyrepl3.snapshot import work
+
+    seen = []
+    pickle_names = work.pickle_names
+
+    def spy(session, values):
+        seen.extend(values)
+        return pickle_names(session, values)
+
+    monkeypatch.setattr(work, "pickle_names", spy)
+    return seen
+
+
+def test_calling_functions_and_classes_does_not_pickle_them_again(live, pickled):
+    live.cell(
+        "import json\nfrom dataclasses import dataclass\ndef f(x: int, y=(1, 'a')) -> str:\n    return json.dumps(g(x))\n"
+        "def g(x): return C(x).m()\nclass B:\n    k = 1\nclass C(B):\n    __slots__ = ('v',)\n"
+        "    def __init__(self, v): self.v = v\n    def m(self): return super().__init__, D(self.v).x and 1\n"
+        "    @property\n    def p(self): return self.v\n    @staticmethod\n    def s(): return 1\n"
+        "@dataclass\nclass D:\n    x: int = 0\n"
+        "def mk(n):\n    def inner(): return n\n    return inner\ninner = mk(5)"
+    )
+    live.cell("D; C")  # copyreg and dataclasses may have made notes in the classes
+    pickled.clear()
+    delta = live.cell("r = g(3), inner(), C.s(), json")
+    assert set(pickled) == {"r"}
+    assert written(delta) == {"r"}
+
+
+@pytest.mark.parametrize(
+    ("setup", "change", "check"),
+    [
+        ("def f(): return 1", "f.__code__ = (lambda: 2).__code__", "f() == 2"),
+        ("def f(a=1): return a", "f.__defaults__ = (3,)", "f() == 3"),
+        ("def f(*, a=1): return a", "f.__kwdefaults__['a'] = 4", "f() == 4"),
+        ("def f(): pass", "f.x = 5", "f.x == 5"),
+        ("def f(): pass\nf.x = 1", "del f.x", "not hasattr(f, 'x')"),
+        ("def f(a: int): pass", "f.__annotations__['a'] = str", "f.__annotations__ == {'a': str}"),
+        ("def f(a: int): pass", "f.__annotations__.clear()", "f.__annotations__ == {}"),
+        ("def f(): pass", "f.__doc__ = 'new'", "f.__doc__ == 'new'"),
+        ("def mk():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n    return inc\nf = mk()", "f()", "f() == 2"),
+        ("def mk():\n    n = []\n    return lambda: n\nf = mk()", "f().append(1)", "f() == [1]"),
+        ("def f(a=[]): return a", "f().append(1)", "f() == [1]"),
+        ("class C: n = 1", "C.n = 2", "C.n == 2"),
+        ("class C: n = []", "C.n.append(1)", "C.n == [1]"),
+        ("class C:\n    def m(self): return 1", "C.m = lambda self: 2", "C().m() == 2"),
+        ("class C:\n    def m(self): return 1", "C.m.x = 2", "C.m.x == 2"),
+        ("class C:\n    def m(self): return 1", "C.m.__defaults__ = (2,)", "C.m.__defaults__ == (2,)"),
+        ("class C: a: int = 1", "C.__annotations__['b'] = str", "'b' in C.__annotations__"),
+        ("class A: pass\nclass B: pass\nclass C(A): pass", "C.__bases__ = (B,)", "C.__mro__[1] is B"),
+        ("class C: x = (1, [2])", "C.x[1].append(3)", "C.x == (1, [2, 3])"),
+        ("class C:\n    class D: n = 1", "C.D.n = 2", "C.D.n == 2"),
+        ("class C: pass", "C.__name__ = 'X'", "C.__name__ == 'X'"),
+        ("import abc\nclass A(abc.ABC): pass\nclass V: pass", "A.register(V)", "issubclass(V, A)"),
+        ("import xml", "import xml.sax.handler", "xml.sax.handler"),
+    ],
+)  # fmt: skip
+def test_a_definition_that_did_change_is_found(live, setup, change, check):
+    live.cell(setup)
+    live.cell("pass")
+    live.cell(change)
+    again = live.restart()
+    assert eval(check, again.ns)
+
+
+def test_functions_that_come_to_share_a_cell_join(live):
+    live.cell(
+        "def mk():\n    n = 0\n    def inc():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    inc.get = lambda: n\n    return inc, lambda: n\nboth = mk(); inc = both[0]\ndel both"
+    )
+    live.cell(
+        "def mk2(f):\n    import types\n    return types.FunctionType((lambda: n).__code__, f.__globals__)\nn = 7"
+    )
+    live.cell(
+        "import types\ncell = inc.__closure__[0]\nget = types.FunctionType(inc.get.__code__, globals(), 'get', None, (cell,))\ndel cell"
+    )
+    again = live.restart()
+    again.run("inc(); assert get() == 1; inc(); assert get() == 2")
+
+
 # --- definitions ------------------------------------------------------------------------------
 
 

@@ -93,7 +93,8 @@ def _state_of(pickler: BlobPickler, cls: type[Any]) -> tuple[Any, ...]:
     if "_abc_impl" in vars(cls):
         import _abc  # type: ignore[import-not-found,unused-ignore] # what abc itself is made of
 
-        registered = [sub for ref in _abc._get_dump(cls)[0] if (sub := ref()) is not None]
+        registry = _abc._get_dump(cls)[0]  # noqa: SLF001 - there is no public way
+        registered = [sub for ref in registry if (sub := ref()) is not None]
     hook = _find_hook(cls, session)
     own = {**behaviour, **data} if hook is not None else {}
     pickler.keep += (behaviour, data, registered, own)

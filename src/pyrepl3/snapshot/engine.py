@@ -116,6 +116,6 @@ def _load(loader: Loader, data: bytes, path: str, dropped: dict[str, str]) -> li
 
     try:
         return [Entry(loader, Blob(names=(), data=data)).load()[""]]
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; it is told
         dropped[path] = explain(error)
         return []

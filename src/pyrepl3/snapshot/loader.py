@@ -156,10 +156,12 @@ class Loader:
         for entry in order:
             if entry.reason is not None:
                 self._bind(entry)
-        for entry in order:
-            if entry.reason is not None:
-                for name in entry.blob.names:
+        for entry in self.entries:  # in the order in which they were written, as far as it is known
+            for name in entry.blob.names:
+                if entry.reason is not None:
                     self.lost[name] = entry.reason
+                elif name in self.namespace:
+                    self.namespace[name] = self.namespace.pop(name)
 
     def find(self, name: str) -> object:
         """The object bound to ``name``; bare where it is being loaded, or bare is enough."""
@@ -183,7 +185,7 @@ class Loader:
     def _bind(self, entry: Entry) -> None:
         try:
             self._fill(entry)
-        except (Exception, SystemExit, GeneratorExit) as error:
+        except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; told
             entry.reason = explain(error)
 
     def _fill(self, entry: Entry) -> dict[str, object]:

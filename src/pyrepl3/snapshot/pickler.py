@@ -160,6 +160,7 @@ def pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | Fa
 
 def _pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | Failure:
     shared: frozenset[int] = frozenset()
+    tries = 3
     definitions = session.definitions
     roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}
     while True:
@@ -168,6 +169,9 @@ def _pickle_names(session: Session, values: Mapping[str, object]) -> Pickled | F
         try:
             _write(pickler, file, values)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; it is told
+            tries -= 1
+            if tries and type(error) is RuntimeError and "during iteration" in str(error):
+                continue  # another thread changed a container meanwhile
             failure = explain_failure(error, pickler.last)
             del error, pickler
             return failure

@@ -159,7 +159,7 @@ def safe_text(error: BaseException) -> str:
     """``str(error)`` in one line of at most 200 characters; never raises."""
     try:
         text = str(error)
-    except BaseException:  # the user's own __str__
+    except BaseException:  # noqa: BLE001 - the user's own __str__
         return "<no text>"
     text = " ".join(text.split())
     return text if len(text) <= 200 else text[:199] + "…"

@@ -269,7 +269,7 @@ def call_exception(
         return make_standin(*text)
 
 
-def make_standin(module: str, qualname: str, plain: bool, text: str) -> BaseException:
+def make_standin(module: str, qualname: str, plain: int, text: str) -> BaseException:
     """An exception whose type's name and text are those of one that could not be stored."""
     base = StoredError if plain else StoredBaseError
     kind = type(qualname.rpartition(".")[2], (base,), {"__module__": module})
@@ -332,10 +332,10 @@ def make_view(owner: dict[Any, Any], kind: str) -> Any:
     return getattr(owner, kind)()
 
 
-def make_lru_cache(function: Any, maxsize: int | None, typed: bool) -> Any:
+def make_lru_cache(function: Any, maxsize: int | None, typed: int) -> Any:
     import functools
 
-    return functools.lru_cache(maxsize, typed)(function)
+    return functools.lru_cache(maxsize, bool(typed))(function)
 
 
 def set_fields(value: Any, fields: dict[str, Any]) -> None:
@@ -382,6 +382,16 @@ def make_alias(
 
 
 # --- numpy ------------------------------------------------------------------------------------
+
+
+def make_array(data: Any, dtype: Any, shape: tuple[int, ...], order: str) -> Any:
+    """An array that owns its memory, in which the bytes ``data`` are."""
+    import numpy as np
+
+    made: Any = np.empty(shape, dtype, order)  # type: ignore[call-overload] # "C" or "F"
+    flat = (made if order == "C" else made.T).reshape(-1).view(np.uint8)
+    flat[:] = np.frombuffer(data, np.uint8)
+    return made
 
 
 def make_array_view(

@@ -40,10 +40,12 @@ def by_name(name: str) -> Any:
 
 def find_handler(kind: type[Any], session: str) -> Handler | None:
     """How objects of type ``kind`` are stored in a session of this module name; None: pickle's way."""
-    from pyrepl3.snapshot import classes, exceptions, functions
+    from pyrepl3.snapshot import arrays, classes, exceptions, functions
 
     if issubclass(kind, type):
         return classes.reduce_class
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        return arrays.reduce_array
     exact = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
     if exact is not None:
         return exact
@@ -218,8 +220,24 @@ def _type_arguments(kind: str, value: Any) -> tuple[tuple[Any, ...], dict[str, A
     return given, options
 
 
+_variables: dict[int, tuple[Any, int, tuple[types.ModuleType, str] | None]] = {}
+
+
 def _find_variable(value: Any) -> tuple[types.ModuleType, str] | None:
-    """The importable module that holds a ContextVar, and its name there: the var does not know."""
+    """The importable module that holds a ContextVar, and its name there: the var does not know.
+
+    Looking through all modules takes milliseconds, so answers are kept until modules are added.
+    """
+    known, size, place = _variables.get(id(value), (None, 0, None))
+    if known is not value or size != len(sys.modules):
+        place = _search_variable(value)
+        if len(_variables) > 1000:
+            _variables.clear()
+        _variables[id(value)] = value, len(sys.modules), place
+    return place
+
+
+def _search_variable(value: Any) -> tuple[types.ModuleType, str] | None:
     modules: list[Any] = list(sys.modules.values())  # some put other things there
     for module in modules:
         if isinstance(module, types.ModuleType) and is_importable_module(module):
@@ -320,61 +338,6 @@ def reduce_lru_cache(pickler: BlobPickler, value: Any) -> Any:
     return rebuild.make_lru_cache, args, fields, None, None, rebuild.set_fields
 
 
-def reduce_array(pickler: BlobPickler, array: Any) -> Any:
-    """numpy arrays. Those that share memory within a blob become views of one owner."""
-    owner, base = _find_buffer(array)
-    pickler.buffers.setdefault(id(owner), set()).add(id(array))
-    pickler.keep += (owner, array)
-    if id(owner) in pickler.shared_buffers and array is not owner:
-        address = array.__array_interface__["data"][0]
-        offset = address - base.__array_interface__["data"][0]
-        if _fits(array, base, offset):
-            view = (owner, array.dtype, array.shape, array.strides, offset)
-            if array.flags.writeable:
-                return rebuild.make_array_view, view
-            return rebuild.make_array_view, view, (None,), None, None, rebuild.freeze_array
-    if not array.dtype.isnative:
-        return array.__reduce_ex__(5)  # the older way swaps the bytes when it is loaded
-    # Not __reduce_ex__(5): an array restored from a buffer does not own its memory.
-    reduced = array.__reduce__()
-    if not array.flags.writeable:
-        return (*reduced[:3], None, None, rebuild.set_frozen_array)
-    return reduced
-
-
-def _find_buffer(array: Any) -> tuple[Any, Any]:
-    """Whose memory an array uses, and an array at the start of that memory."""
-    import array as arrays
-
-    import numpy as np
-
-    base, root = array, array.base
-    while True:
-        if type(root) is np.ndarray:
-            base, root = root, root.base
-        elif type(root).__name__ == "DummyArray":  # what as_strided puts between
-            root = root.base
-        else:
-            break
-    if type(root) is memoryview:
-        root = root.obj
-    if type(root) in (bytearray, arrays.array):
-        return root, np.frombuffer(root, np.uint8)
-    return base, base
-
-
-def _fits(array: Any, base: Any, offset: int) -> bool:
-    if not (base.flags.c_contiguous or base.flags.f_contiguous) or 0 in array.shape:
-        return False
-    if array.dtype.hasobject and array.dtype != base.dtype:
-        return False
-    low = high = offset
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        low += min(0, (length - 1) * stride)
-        high += max(0, (length - 1) * stride)
-    return low >= 0 and high + array.dtype.itemsize <= int(base.nbytes)
-
-
 _EXACT: dict[str, Handler] = {
     "_io.TextIOWrapper": reduce_stream,
     "builtins.dict_items": reduce_view,
@@ -392,7 +355,6 @@ _EXACT: dict[str, Handler] = {
     "weakref.ReferenceType": reduce_weakref,
     "dataclasses._FIELD_BASE": reduce_constant,
     "functools._lru_cache_wrapper": reduce_lru_cache,
-    "numpy.ndarray": reduce_array,
     "weakref.WeakKeyDictionary": reduce_weakdict,
     "weakref.WeakSet": reduce_weakset,
     "_weakrefset.WeakSet": reduce_weakset,

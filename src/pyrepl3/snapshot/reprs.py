@@ -24,7 +24,7 @@ def short_repr(value: object, size: int) -> str:
     """What a listing shows of ``value``, whose stored form has ``size`` bytes."""
     try:
         text = _text(value, size)
-    except BaseException:  # the user's __repr__ may raise anything
+    except BaseException:  # noqa: BLE001 - the user's __repr__ may raise anything
         text = f"<{_name(value)}: its repr raised>"
     text = " ".join(text.split())
     text = text.encode("utf-8", "backslashreplace").decode()

@@ -1,5 +1,4 @@
-"""What is known of the names that the store holds: identity, groups, definitions. No behaviour of its own
-beyond keeping these tables in step."""
+"""What a store holds of a namespace: the identity of each name's object, groups, definitions."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ class Group:
     the store.
     """
 
-    __slots__ = ("digest", "links", "lost", "names", "reach", "refs")
+    __slots__ = ("digest", "links", "lost", "names", "parts", "reach", "refs")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
@@ -31,6 +30,7 @@ class Group:
         self.links: frozenset[str] = frozenset()
         self.digest: tuple[int, int] | None = None
         self.lost: str | None = None
+        self.parts: list[object] | None = None  # the fingerprint, if it is one definition
 
 
 class Hold(weakref.ref[Any]):

@@ -11,6 +11,7 @@ from operator import ne
 
 from pyrepl3.records import Blob
 from pyrepl3.snapshot.definitions import Definitions, is_definition
+from pyrepl3.snapshot.fingerprint import fingerprint, same
 from pyrepl3.snapshot.pickler import Pickled, Session, pickle_atoms, pickle_names
 from pyrepl3.snapshot.reaches import ESCAPES, reaches
 from pyrepl3.snapshot.reasons import Failure, describe, find_path
@@ -123,23 +124,34 @@ class Work:
             if closed.isdisjoint(ESCAPES):
                 self._touched |= closed
                 groups = self.state.groups
-                return self._retake(groups[name] for name in closed & groups.keys())
+                found = (groups[name] for name in closed & groups.keys())
+                return self._retake(found, unless_same=True)
         self._touched = None
-        return self._retake(self._groups())
+        return self._retake(self._groups(), unless_same=True)
 
     def _groups(self) -> list[Group]:
         return list(dict.fromkeys(self.state.groups.values()))
 
-    def _retake(self, groups: Iterable[Group]) -> list[list[str]]:
+    def _retake(self, groups: Iterable[Group], *, unless_same: bool = False) -> list[list[str]]:
         units = []
         for group in groups:
             if group in self._retaken:
+                continue
+            if unless_same and group.parts is not None and self._is_same(group):
                 continue
             self._retaken.add(group)
             names = [n for n in group.names if n in self.values and n not in self.changed]
             if names:
                 units.append(sorted(names))
         return units
+
+    def _is_same(self, group: Group) -> bool:
+        """Whether a touched definition is what it was, as far as its own blob goes."""
+        (name,) = group.names
+        if name not in self.values or name in self.changed:
+            return False
+        parts = fingerprint(self.values[name], self.definitions, self.session.name)
+        return parts is not None and group.parts is not None and same(group.parts, parts)
 
     # --- 3: pickling --------------------------------------------------------------------------
 
@@ -328,6 +340,10 @@ class Work:
             group = kept.get(pickled) or Group(pickled.names)
             group.refs, group.links = pickled.refs, pickled.links
             group.digest = pickled.digest
+            group.parts = None
+            if len(pickled.names) == 1:
+                value = self.values[pickled.names[0]]
+                group.parts = fingerprint(value, self.definitions, self.session.name)
             if pickled in kept:
                 state.replace_reach(group, pickled.reach)
             else:

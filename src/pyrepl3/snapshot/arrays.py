@@ -1,0 +1,86 @@
+"""A numpy array in, what pickle is to write for it out, so that arrays which share memory still do.
+
+Alone, an array is its bytes. Where two arrays of one blob use the same memory, they become views of
+its owner: the array, bytearray or array.array that holds it. numpy loads only if the user did.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.snapshot import rebuild
+
+if TYPE_CHECKING:
+    from pyrepl3.snapshot.pickler import BlobPickler
+
+
+def reduce_array(pickler: BlobPickler, array: Any) -> Any:
+    """For exact ``ndarray``; subclasses are pickled in their own way, without sharing."""
+    owner, base = _find_buffer(array)
+    pickler.buffers.setdefault(id(owner), set()).add(id(array))
+    pickler.keep += (owner, array)
+    writeable = array.flags.writeable
+    if id(owner) in pickler.shared_buffers and array is not owner:
+        address = array.__array_interface__["data"][0]
+        offset = address - base.__array_interface__["data"][0]
+        if _fits(array, base, offset):
+            view = (owner, array.dtype, array.shape, array.strides, offset)
+            return _reduction(rebuild.make_array_view, view, writeable)
+    if array.dtype.hasobject or array.dtype.itemsize == 0:
+        reduced = array.__reduce__()
+        if not writeable:
+            return (*reduced[:3], None, None, rebuild.set_frozen_array)
+        return reduced
+    # Not __reduce_ex__(5): an array restored by it does not own its memory, and cannot be resized.
+    order = "C" if array.flags.c_contiguous or not array.flags.f_contiguous else "F"
+    whole = _bytes_of(array.T if order == "F" else array)
+    made = (whole, array.dtype, array.shape, order)
+    return _reduction(rebuild.make_array, made, writeable)
+
+
+def _reduction(function: Any, args: tuple[Any, ...], writeable: object) -> Any:
+    if writeable:
+        return function, args
+    return function, args, (None,), None, None, rebuild.freeze_array
+
+
+def _bytes_of(array: Any) -> pickle.PickleBuffer:
+    import numpy as np
+
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return pickle.PickleBuffer(flat.view(np.uint8))
+
+
+def _find_buffer(array: Any) -> tuple[Any, Any]:
+    """Whose memory an array uses, and an array at the start of that memory."""
+    import array as arrays
+
+    import numpy as np
+
+    base, root = array, array.base
+    while True:
+        if type(root) is np.ndarray:
+            base, root = root, root.base
+        elif type(root).__name__ == "DummyArray":  # what as_strided puts between
+            root = root.base
+        else:
+            break
+    if type(root) is memoryview:
+        root = root.obj
+    if type(root) in (bytearray, arrays.array):
+        return root, np.frombuffer(root, np.uint8)
+    return base, base
+
+
+def _fits(array: Any, base: Any, offset: int) -> bool:
+    """Whether the array lies in the memory of ``base`` in such a way that it can be made again."""
+    if not (base.flags.c_contiguous or base.flags.f_contiguous) or 0 in array.shape:
+        return False
+    if array.dtype.hasobject and array.dtype != base.dtype:
+        return False
+    low = high = offset
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        low += min(0, (length - 1) * stride)
+        high += max(0, (length - 1) * stride)
+    return low >= 0 and high + array.dtype.itemsize <= int(base.nbytes)
