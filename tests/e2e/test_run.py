@@ -98,12 +98,12 @@ def test_streams_values_and_errors_go_where_they_belong(cli):
     )
     done = cli.run("run", job)
     assert done.stdout == "out\n[1, 2]\n"
-    assert done.stderr == (
+    # 3.13 points into calls too
+    assert done.stderr.replace("    ~^^^\n", "") == (
         "err\n"
         "Traceback (most recent call last):\n"
         f'  File "{job}", line 11, in <module>\n'
         "    f(0)\n"
-        "    ~^^^\n"
         f'  File "{job}", line 10, in f\n'
         "    return 1 / n\n"
         "           ~~^~~\n"

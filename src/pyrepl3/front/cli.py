@@ -4,7 +4,7 @@ Start-up is a promise (see benchmarks/), so what a command does not need is not 
 """
 
 # pathlib costs a one-line run more than it brings here.
-# ruff: noqa: PTH120
+# ruff: noqa: PTH100, PTH120
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def _run_file(
     job = Job(
         file=file,
         session=options.session,
-        store=options.store,
+        store=_absolute(options.store),
         limits=_limits(options),
         resume=resume,
         replay=getattr(options, "replay", False),
@@ -295,6 +295,10 @@ def _run_file(
         console.progress("")
         print(f"pyrepl3: {error}", file=sys.stderr)
         return USAGE
+
+
+def _absolute(store: str | None) -> str | None:
+    return None if store is None else os.path.abspath(store)  # a cell may change the directory
 
 
 def _set_path(folder: str) -> None:
@@ -327,7 +331,9 @@ def _prompt(words: list[str]) -> int:
     _set_path("")
     from pyrepl3.front.repl import run_prompt  # noqa: PLC0415
 
-    return run_prompt(session=options.session, store=options.store, limits=_limits(options))
+    return run_prompt(
+        session=options.session, store=_absolute(options.store), limits=_limits(options)
+    )
 
 
 def _guess(unknown: list[str], words: list[str]) -> str:

@@ -206,6 +206,8 @@ class Console:
         except (OSError, ValueError):
             width = 80
         text = self._progress
+        if not text.isascii():
+            width //= 2  # a character may take two columns
         if len(text) >= width:
             text = text[: max(1, width - 2)] + "…"
         self._write_err(self.style(text, "dim"))

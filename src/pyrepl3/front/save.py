@@ -39,7 +39,7 @@ class NotebookReport:
     def __init__(self, path: str) -> None:
         if importlib.util.find_spec("nbformat") is None:
             raise SourceError("--save-to needs nbformat: pip install 'pyrepl3[notebook]'")
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # a cell may change the directory
         if self._path.is_dir():
             raise SourceError(f"--save-to {path}: is a directory; name a file in it")
         folder = self._path.resolve().parent
