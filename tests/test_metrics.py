@@ -37,14 +37,18 @@ async def test_events_of_a_session_are_all_it_needs():
         await session.run("import asyncio\nawait asyncio.sleep(0)")
         await session.run("print('x' * 1000)")
         await session.run("if")
+        await session.run("return 1")
+        await session.run("return 1")
     found = metrics.metrics
-    assert found["total_executions"] == 5
-    assert found["successful_executions"] == 2
+    assert found["cache_hit_rate"] == 1 / 7
+    assert found["ast_transforms"] == 2
+    assert found["total_executions"] == 7
+    assert found["successful_executions"] == 4
     assert found["failed_executions"] == 3
     assert found["limits_exceeded"] == {"output": 1}
-    assert found["mode_distribution"] == {"simple_sync": 3, "top_level_await": 1, "unknown": 1}
+    assert found["mode_distribution"] == {"simple_sync": 5, "top_level_await": 1, "unknown": 1}
     assert found["running_executions"] == 0
-    assert found["execution_times"]["count"] == 5
+    assert found["execution_times"]["count"] == 7
     assert 4 <= found["output_bytes"] <= 104
 
 
@@ -132,7 +136,11 @@ def test_prometheus_reads_what_we_write():
     metrics = ExecutionMetrics()
     metrics.record_execution(ExecutionMode.SIMPLE_SYNC, 0.02, success=True)
     metrics.record_execution(ExecutionMode.SIMPLE_SYNC, 0.3, success=False)
-    metrics.record_cache(3, 1)
+    cell = Cell(id="c1", n=1, source="", filename="")
+    for known in (False, True, True, True):
+        metrics.observe(
+            Started(cell=cell, mode=ExecutionMode.SIMPLE_SYNC, placement="loop", known=known)
+        )
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(metrics.to_prometheus())

@@ -138,21 +138,14 @@ class ExecutionMetrics:
             times = self._times.get(mode._value_) or self._begin(mode._value_)
             times.add(duration)
 
-    def record_cache(self, hits: int, misses: int) -> None:
-        """Take the counts of a CompilationCache as they are now (not their growth)."""
-        with self._lock:
-            self._hits, self._misses = hits, misses
-
-    def record_transforms(self, count: int) -> None:
-        """Take the number of cells that only the fallback could compile, as it is now."""
-        with self._lock:
-            self._transforms = count
-
     def observe(self, event: Event) -> None:
         """Count an event. An Observer."""
         with self._lock:
             match event:
-                case Started():
+                case Started(known=known, wrapped=wrapped):
+                    self._hits += known
+                    self._misses += not known
+                    self._transforms += wrapped
                     self._running += 1
                 case Finished(outcome=outcome):
                     self._finish(outcome)

@@ -196,12 +196,18 @@ type Outcome = Done | Failed | Interrupted | Replayed
 
 
 class Started(Record, tag=True, frozen=True, kw_only=True):
-    """A cell begins to run. ``at`` is seconds since the epoch."""
+    """A cell begins to run. ``at`` is seconds since the epoch.
+
+    ``known``: the same text had been compiled before. ``wrapped``: only the fallback compiles it (a
+    top-level ``return``).
+    """
 
     cell: Cell
     mode: ExecutionMode
     placement: Placement
     at: float = 0.0
+    known: bool = False
+    wrapped: bool = False
 
 
 class Output(Record, tag=True, frozen=True, kw_only=True):

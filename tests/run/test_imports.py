@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 
 import pytest
@@ -29,6 +30,12 @@ DENIED = [
     ("import asyncio\nawait asyncio.sleep(0)\nimport os", "os"),
     ("def g():\n    exec('import os')\ng()", "os"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else():
+    """Executors of other tests let go of their policy when they are collected."""
+    gc.collect()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import functools
 import importlib
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.config import ExecutorConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _lock = threading.RLock()  # a collection inside it may close an executor, which lets go of its dict
 # The policies in force by the id of the dict that cells run on, the newest of each last. A controller
 # holds its dict, so the id stays that of one dict.
-_guarded: dict[int, list[ImportController]] = {}
+_guarded: dict[int, list[weakref.ref[ImportController]]] = {}
 _hooks: list[_Hook] = []
 
 
@@ -38,6 +39,7 @@ class ImportController:
         self._policy = self.config.imports
         self._namespace: dict[str, Any] | None = None
         self._builtins: dict[str, Any] = {}
+        self._entry: weakref.ref[ImportController] | None = None
 
     def controlled_import(
         self,
@@ -86,7 +88,10 @@ class ImportController:
         with _lock:
             self._namespace = namespace
             namespace["__builtins__"] = self._builtins = self.builtins()
-            _guarded.setdefault(id(namespace), []).append(self)
+            # Weak, or a dict that nobody else has would live for ever, and its executor with it: errors
+            # in the dict hold the frames that they passed.
+            self._entry = weakref.ref(self, functools.partial(_forget, id(namespace)))
+            _guarded.setdefault(id(namespace), []).append(self._entry)
             if not _hooks:
                 _hooks.append(_Hook())
 
@@ -94,23 +99,30 @@ class ImportController:
         """Let go of the namespace; the last one out takes importlib's hook away. Idempotent."""
         with _lock:
             namespace, self._namespace = self._namespace, None
-            if namespace is None:
+            if namespace is None or self._entry is None:
                 return
-            others = _guarded[id(namespace)]
-            others.remove(self)
-            if others:
-                namespace["__builtins__"] = others[-1]._builtins  # noqa: SLF001  of its own class
-                return
-            del _guarded[id(namespace)]
-            namespace["__builtins__"] = builtins
-            if not _guarded and _hooks and _hooks[0].remove():
-                _hooks.clear()
+            _forget(id(namespace), self._entry)
+            before = _controller(namespace)
+            namespace["__builtins__"] = builtins if before is None else before._builtins  # noqa: SLF001
+
+
+def _forget(namespace: int, entry: weakref.ref[ImportController]) -> None:
+    """Take a controller off the list, let go or collected."""
+    with _lock:
+        entries = _guarded.get(namespace)
+        if entries is None or entry not in entries:
+            return
+        entries.remove(entry)
+        if not entries:
+            del _guarded[namespace]
+        if not _guarded and _hooks and _hooks[0].remove():
+            _hooks.clear()
 
 
 def _controller(caller: dict[str, Any]) -> ImportController | None:
     """The policy for code whose globals are ``caller``; None for everybody but cells."""
-    held = _guarded.get(id(caller))
-    return held[-1] if held else None
+    entries = _guarded.get(id(caller))
+    return entries[-1]() if entries else None
 
 
 class _Hook:

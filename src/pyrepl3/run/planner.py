@@ -41,20 +41,23 @@ class Planner:
         elif config.enable_compilation_cache:
             self.cache = CompilationCache(config.cache_size, config.cache_bytes)
 
-    def compile(self, source: str, filename: str, first_line: int = 1) -> CompiledCell:
-        """Compiled under ``filename``, or under another's: see ``renamed``. Raises CompilationError."""
+    def compile(self, source: str, filename: str, first_line: int = 1) -> tuple[CompiledCell, bool]:
+        """Compiled, and whether it was before; then the file name may be another: see ``renamed``.
+
+        Raises CompilationError.
+        """
         cache, flags = self.cache, self._namespace.flags
         if cache is not None:
             found = cache.lookup(source, flags, first_line)
             if found is not None:
-                return found
+                return found, True
         compiled = compile_cell(
             source, filename, flags=flags, first_line=first_line, transform=self.transform
         )
         if cache is not None:
             cache.store(source, flags, first_line, compiled)
         self.transforms += compiled.wrapped
-        return compiled
+        return compiled, False
 
     def decide(
         self, compiled: CompiledCell, source: str, *, beside: bool
@@ -78,7 +81,7 @@ class Planner:
     def find_mode(self, source: str) -> ExecutionMode:
         """The mode of ``source``; UNKNOWN only for what does not compile."""
         try:
-            compiled = self.compile(source, "<cell>")
+            compiled, _ = self.compile(source, "<cell>")
         except CompilationError:
             return ExecutionMode.UNKNOWN
         return self.decide(compiled, source, beside=False)[0]
@@ -89,7 +92,7 @@ class Planner:
 
         report = explain_mode(source, self._dict, flags=self._namespace.flags)
         if source in self._blocked and report.placement == "loop":
-            compiled = self.compile(source, "<cell>")
+            compiled, _ = self.compile(source, "<cell>")
             if self.decide(compiled, source, beside=False)[1] == "thread":
                 reason = Reason(kind="blocked_before", name="", text="it held the loop last time")
                 return ModeReport(
