@@ -131,7 +131,7 @@ def _add_function(function: Any, parts: list[object], rules: _Rules) -> None:
         raise _ChangesError
     for key, value in function.__annotations__.items():
         parts += (key, value)
-    if function.__globals__.get("__name__") == "reprlib":
+    if function.__globals__.get("__name__") in ("dataclasses", "reprlib"):
         return  # what dataclasses puts around __repr__: its cells hold who is running it
     for cell in function.__closure__ or ():
         _add(cell, parts, rules)
