@@ -163,7 +163,7 @@ _hosted: dict[LoopHost, Any] = {}
 def _fresh_main() -> ModuleType:
     """A new ``__main__``: cells of a command line are to find themselves where scripts do."""
     module = ModuleType("__main__", None)
-    module.__dict__["__annotations__"] = {}
+    vars(module).setdefault("__annotations__", {})
     sys.modules["__main__"] = module
     return module
 

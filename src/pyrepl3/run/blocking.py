@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,6 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         call, loop, give = job
         result = call()
-        try:
+        with suppress(RuntimeError):  # the loop is closed, and with it whoever waited
             loop.call_soon_threadsafe(give, result)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
-            pass
         del job, call, give, result  # or the thread would keep the last value alive

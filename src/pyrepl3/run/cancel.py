@@ -340,7 +340,7 @@ class ExecutionCancellation:
         for callback in list(self._cancel_callbacks):
             try:
                 callback()
-            except Exception:  # one callback's fault is not the next one's
+            except Exception:  # noqa: BLE001  one callback's fault is not the next one's
                 sys.excepthook(*sys.exc_info())
 
     def check_cancelled(self) -> None:

@@ -156,11 +156,11 @@ class CellRunner:
         try:
             compiled, known = self._planner.compile(source, filename, cell.first_line)
         except CompilationError as error:
-            self._announce(execution, ExecutionMode.UNKNOWN, "loop", False, False)
+            self._announce(execution, ExecutionMode.UNKNOWN, "loop", known=False, wrapped=False)
             propose_repair(error, source)
             return False, error
         mode, placement = self._planner.decide(compiled, source, beside=beside)
-        self._announce(execution, mode, placement, known, compiled.wrapped)
+        self._announce(execution, mode, placement, known=known, wrapped=compiled.wrapped)
         namespace.note(compiled)
         if compiled.nested:
             compiled = renamed(compiled, filename)
@@ -204,8 +204,9 @@ class CellRunner:
         execution: Execution,
         mode: ExecutionMode,
         placement: Placement,
-        known: bool,  # noqa: FBT001  positional: called for every cell
-        wrapped: bool,  # noqa: FBT001
+        *,
+        known: bool,
+        wrapped: bool,
     ) -> None:
         execution.mode, execution.placement = mode, placement
         if self._collect:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyrepl3.errors import CellInterrupt, LimitExceededError
 from pyrepl3.records import TaskInfo
@@ -111,7 +111,7 @@ class TaskFactory:
         if execution is not None and execution.tasks_allowed is not None:
             _count(execution, coro)
         if self._before is not None:
-            task: asyncio.Task[Any] = self._before(loop, coro, **options)
+            task = cast("asyncio.Task[Any]", self._before(loop, coro, **options))
         else:
             task = asyncio.Task(coro, loop=loop, **options)
         if execution is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def evaluate(
     _set_depth(1)
     try:
         if execution.stop is not None:  # asked to stop before the first line
-            raise CellInterrupt  # noqa: TRY301  as if the first line had raised it
+            raise CellInterrupt  # as if the first line had raised it
         if around is None:
             value = _evaluate(run, execution)
         else:
@@ -100,10 +101,8 @@ def _show(execution: Execution, namespace: dict[str, Any], value: object) -> Non
 
 def _tell(execution: Execution, error: BaseException) -> None:
     """Make the text of an error ready: its ``__str__`` is the user's code too, and may never end."""
-    try:
+    with suppress(BaseException):  # stopped: what is told then is that
         execution.told = (error, format_error(trim(error), verbose=execution.verbose))
-    except BaseException:  # noqa: BLE001, S110  stopped: what is told then is that
-        pass
 
 
 async def evaluate_async(

@@ -88,7 +88,7 @@ class Execution:
     on_main = False
     abandon: Callable[[], bool] | None = None
     abandoned = False
-    lost: Mapping[str, str] = {}  # noqa: RUF012  never changed, only replaced
+    lost: Mapping[str, str] = {}  # never changed, only replaced
     sink: Sink | None = None
     asker: Callable[[str, bool], str] | None = None
     tasks: set[Any] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrepl3.errors import LimitExceededError
 from pyrepl3.run.aim import MONITOR
@@ -127,7 +127,7 @@ class Guard:
         if self._watch is not None:
             self._watch.start()
 
-    def __exit__(self, *raised: Any) -> bool | None:
+    def __exit__(self, *raised: object) -> bool | None:
         execution = self._execution
         if self._watch is not None:
             error = self._watch.end()

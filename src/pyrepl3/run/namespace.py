@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LostValueError, NamespaceError
-from pyrepl3.run.execution import CURRENT
-from pyrepl3.run.classes import forget_module, serve_classes_of
-from pyrepl3.run.sources import Sources, release_prefix, unique_prefix
 from pyrepl3.run.blocking import BlockingThread
+from pyrepl3.run.classes import forget_module, serve_classes_of
+from pyrepl3.run.execution import CURRENT
+from pyrepl3.run.sources import Sources, release_prefix, unique_prefix
 from pyrepl3.run.turn import Turn
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class NamespaceManager:
         with self._lock:
             return {k: v for k, v in self._dict.copy().items() if k not in ENGINE_NAMES}
 
-    def get_for_execution(self, context: str = "") -> dict[str, Any]:
+    def get_for_execution(self, context: str = "") -> dict[str, Any]:  # noqa: ARG002  the specification's
         """The live dict, whatever the context: async, thread and plain code share it."""
         return self._dict
 

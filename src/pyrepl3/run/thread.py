@@ -1,4 +1,4 @@
-"""ThreadRunner: the same executor on a loop and thread of its own, so that the caller's loop always answers."""
+"""ThreadRunner: the same executor on a loop and thread of its own: the caller's loop always answers."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ class ThreadRunner:
 def _observe(observe: Observer, event: Event) -> None:
     try:
         observe(event)
-    except Exception:  # an observer's fault is the host's: report it, go on
+    except Exception:  # noqa: BLE001  an observer's fault is the host's: report it, go on
         sys.excepthook(*sys.exc_info())
 
 

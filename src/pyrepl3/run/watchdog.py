@@ -64,7 +64,7 @@ class Watchdog:
                 continue
             try:
                 call()
-            except Exception:  # a broken call must not end the thread that all limits stand on
+            except Exception:  # noqa: BLE001  a broken call must not end the thread that all limits stand on
                 sys.excepthook(*sys.exc_info())
 
 
