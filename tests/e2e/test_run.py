@@ -21,6 +21,7 @@ STATUSES = {
     "exit with a large number": ("raise SystemExit(259)\n", 3, ""),
     "exit with a text": ("import sys\nsys.exit('bye')\n", 1, "bye"),
     "exit()": ("exit(4)\n", 4, ""),
+    "its own interrupt": ("raise KeyboardInterrupt\n", 130, "KeyboardInterrupt"),
 }
 
 
@@ -380,6 +381,31 @@ def test_a_run_is_saved_as_a_notebook(cli):
     ]
     assert saved.cells[5].outputs[0].traceback[-1] == "ZeroDivisionError: division by zero"
     assert [cell.execution_count for cell in saved.cells] == [1, 2, 3, 4, 5, 6, None]
+
+
+def test_saving_without_nbformat_is_refused_before_anything_runs(cli):
+    cli.write(
+        "sitecustomize.py",
+        "import importlib.machinery, sys\n"
+        "class Without(importlib.machinery.PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        return None if name == 'nbformat' else super().find_spec(name, path, target)\n"
+        "sys.meta_path[-1] = Without\n",
+    )
+    job = cli.write("job.py", "print('ran')\n")
+    done = cli.run("run", job, "--save-to", "out.ipynb", PYTHONPATH=str(cli.folder))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("pyrepl3: --save-to needs nbformat: pip install 'pyrepl3[notebook]'\n")
+
+
+def test_a_change_of_directory_moves_neither_notebook_nor_store(cli):
+    (cli.folder / "sub").mkdir()
+    job = cli.write("job.py", "import os\nos.chdir('sub')\nprint(os.path.basename(__file__))\n")
+    options = ["--save-to", "out.ipynb", "--session", "s", "--store", "here"]
+    assert cli.run("run", job, *options).stdout == "job.py\n"
+    assert (cli.folder / "out.ipynb").exists()
+    assert cli.run("--session", "s", "--store", "here", stdin="os.sep").stdout == "'/'\n"
 
 
 def test_a_saved_notebook_keeps_what_the_source_had(cli):

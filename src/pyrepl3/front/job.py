@@ -181,6 +181,8 @@ def _judge(outcome: Outcome, cell: SourceCell, job: Job) -> int | None:
             return INTERRUPTED
         case Failed(error=SystemExit() as error):
             return exit_status(error)
+        case Failed(error=KeyboardInterrupt()):  # raised by the cell's own code
+            return INTERRUPTED
         case Failed():
             return None if cell.may_fail or job.keep_going else ERROR
 

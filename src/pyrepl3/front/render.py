@@ -149,7 +149,7 @@ class TextReport:
     def lost(self, lost: Mapping[str, str], what: str) -> None:
         """Name what is not kept, once for each name and reason."""
         for name, reason in sorted(lost.items()):
-            if self._said.get(name) != reason:
+            if name != "_" and self._said.get(name) != reason:
                 self._said[name] = reason
                 self.note(f"{name} {what}: {reason}")
 
