@@ -19,7 +19,7 @@ from pyrepl3.run.watchdog import WATCHDOG, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import CodeType
+    from types import CodeType, TracebackType
 
     from pyrepl3.config import Limits
     from pyrepl3.ports import Stage
@@ -127,7 +127,12 @@ class Guard:
         if self._watch is not None:
             self._watch.start()
 
-    def __exit__(self, *raised: object) -> bool | None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
         execution = self._execution
         if self._watch is not None:
             error = self._watch.end()
@@ -136,5 +141,5 @@ class Guard:
         if self._traced:
             MONITOR.untrace(self._traced)
         if self._stack is not None:
-            return self._stack.__exit__(*raised)
+            return self._stack.__exit__(kind, raised, traceback)
         return None
