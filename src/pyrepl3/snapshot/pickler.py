@@ -217,23 +217,29 @@ def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object])
 def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
     """The ids in the memo of objects that live on, and whether all are plain containers."""
     kinds, by_value = pickler.session.kinds, pickler.by_value
-    pickler.keep.clear()
+    only_builtins = pickler.last is None  # then nothing was made for this pickling but the root
     pickler.last = None
+    skip = {id(seed) for seed in pickler.session.seeds}
+    skip.update(map(id, pickler.keep))
+    pickler.keep.clear()
     memo = pickler.memo.copy()
     pickler.clear_memo()
-    entries = [entry for entry in memo.values() if kinds[type(entry[1])] and entry[0] >= SEEDS]
+    objects = [obj for _, obj in memo.values() if kinds[type(obj)]]
     memo.clear()
+    if only_builtins:
+        reach = set(map(id, objects))
+        return reach - skip, _PLAIN.issuperset(map(type, objects))
     while True:  # what nobody else holds was made for this pickling, and so was what only it holds
-        live = [entry for entry in entries if sys.getrefcount(entry[1]) > _TEMPORARY]
-        if len(live) == len(entries):
+        live = [obj for obj in objects if sys.getrefcount(obj) > _TEMPORARY]
+        if len(live) == len(objects):
             break
-        entries = live
-    reach = {id(entry[1]) for entry in live if kinds[type(entry[1])] == SHARED}
+        objects = live
+    skip -= pickler.buffers.keys()
+    reach = {id(obj) for obj in live if kinds[type(obj)] == SHARED}
     reach |= by_value
-    plain = not by_value and not pickler.buffers
-    plain = plain and all(type(entry[1]) in _PLAIN for entry in live)
     reach.update(pickler.buffers)
-    return reach, plain
+    plain = not by_value and not pickler.buffers and _PLAIN.issuperset(map(type, live))
+    return reach - skip, plain
 
 
 def _sort(kind: type[Any]) -> int:
@@ -260,8 +266,8 @@ class Kinds(dict[type, int]):
 
 
 def _count_temporary() -> int:
-    entries = [(0, object())]  # an object that only its entry holds
-    return [sys.getrefcount(entry[1]) for entry in entries][0]  # noqa: RUF015 - as in _find_reach
+    objects = [object()]  # one that only the list holds
+    return [sys.getrefcount(obj) for obj in objects][0]  # noqa: RUF015 - as in _find_reach
 
 
 _TEMPORARY = _count_temporary()

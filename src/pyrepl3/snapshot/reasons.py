@@ -6,8 +6,6 @@ import re
 import sys
 import types
 
-from pyrepl3.records import Record
-
 # By qualified type name, so that nothing is imported to recognise it. Subclasses count too.
 _WORDS: dict[str, str] = {
     "builtins.generator": "a generator",
@@ -93,12 +91,13 @@ class UnstorableError(Exception):
         super().__init__(what)
 
 
-class Failure(Record, frozen=True, kw_only=True):
+class Failure:
     """Why one pickling failed: in words, and the object that was being pickled (None: unknown)."""
 
-    what: str
-    why: str
-    value: object = None
+    __slots__ = ("value", "what", "why")
+
+    def __init__(self, *, what: str, why: str, value: object = None) -> None:
+        self.what, self.why, self.value = what, why, value
 
 
 def find_words(kind: type) -> str | None:

@@ -33,8 +33,6 @@ from pyrepl3.store.schema import connect
 from pyrepl3.store.text import encode_receipt, plain_text
 from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
 
-_decode_receipt = msgspec.msgpack.Decoder(Receipt).decode
-
 
 class SqliteStore:
     """Keeps the epochs of one session in ``path/session.db``; ``":memory:"`` keeps them nowhere.
@@ -234,6 +232,7 @@ class SqliteStore:
             raise
 
     def _read_line(self, at: int) -> list[Epoch]:
+        decode_receipt = msgspec.msgpack.Decoder(Receipt).decode  # a millisecond, not at the start
         line: list[Epoch] = []
         for number, parent, size, change, receipt, check in self._use().execute(
             "WITH RECURSIVE line AS (SELECT * FROM epoch WHERE id = ? UNION ALL "
@@ -246,7 +245,7 @@ class SqliteStore:
             found = Epoch(
                 epoch=number,
                 parent=parent,
-                receipt=_decode_receipt(receipt),
+                receipt=decode_receipt(receipt),
                 size=size,
                 lost=decode_change(change).lost,
             )
