@@ -37,6 +37,7 @@ def test_the_exit_status_is_that_of_the_run(cli, text, status, error):
 USAGE = {
     "missing": (["run", "gone.py"], "no such file: gone.py"),
     "directory": (["run", "."], "is a directory"),
+    "a file after two dashes": (["run", "--", "gone.py", "-x"], "no such file: gone.py"),
     "no file": (["run"], "name the FILE to run"),
     "unknown option": (["run", "job.py", "--fast"], "pyrepl3 run job.py -- --fast"),
     "unknown command": (["rum"], "unknown command rum"),
@@ -209,10 +210,11 @@ def test_help_has_examples(cli, arguments):
     assert "examples:" in done.stdout
 
 
-def test_a_reader_that_goes_away_ends_the_run_quietly(cli):
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_a_reader_that_goes_away_ends_the_run_quietly(cli, options):
     job = cli.write("job.py", "n = 0\nwhile True:\n    n += 1\n    print(n)\n")
-    process = cli.start("run", job)
-    assert process.stdout.readline() == "1\n"
+    process = cli.start("run", job, *options)
+    assert process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 141
     assert process.stderr.read() == ""

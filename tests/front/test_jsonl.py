@@ -286,10 +286,12 @@ def test_a_reader_that_goes_away_is_no_error():
         def write(self, data):
             raise BrokenPipeError
 
-    report = JsonReport(Gone())
+    calls = []
+    report = JsonReport(Gone(), when_closed=lambda: calls.append(1))
     report.note("a")
     report.note("b")
     assert report.closed
+    assert calls == [1]
 
 
 def test_every_event_has_a_line():

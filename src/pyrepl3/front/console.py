@@ -100,7 +100,8 @@ class Console:
                 self._out.write(text)
                 self._out.flush()
             except (BrokenPipeError, ConnectionResetError):
-                self._close()
+                self._leave_out()
+                self.close()
                 return
             if self.out_is_terminal:
                 self._fresh = text.endswith("\n")
@@ -220,8 +221,13 @@ class Console:
         except (OSError, ValueError):
             pass
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Nobody reads standard output any more."""
         self.closed = True
+        if self.when_closed is not None:
+            self.when_closed()
+
+    def _leave_out(self) -> None:
         # Or the interpreter's own flush at exit complains about the same pipe.
         try:
             null = os.open(os.devnull, os.O_WRONLY)
@@ -229,8 +235,6 @@ class Console:
             os.close(null)
         except (OSError, ValueError):
             pass
-        if self.when_closed is not None:
-            self.when_closed()
 
 
 def _tolerant(stream: TextIO) -> TextIO:

@@ -80,7 +80,11 @@ async def run_job(
         return USAGE
     try:
         started(session)
-        todo = await _resume(session, job, report, held)
+        try:
+            todo = await _resume(session, job, report, held)
+        except PyREPL3Error as error:  # what is stored cannot be read
+            report.end(USAGE, str(error))
+            return USAGE
         _dress_main(job.file)
         status = await _run_cells(session, job, todo, report, interrupts, closed)
         await _name_tasks(session, report)
@@ -150,6 +154,8 @@ async def _run_cells(
     if todo.over:
         return status
     for i in range(todo.first, len(job.file.cells)):
+        if closed():
+            return PIPE_CLOSED
         if interrupts.presses:
             report.note("interrupted between two cells")
             return INTERRUPTED

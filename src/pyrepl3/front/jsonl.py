@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, assert_never
 
 import msgspec
@@ -41,10 +41,16 @@ _DEEPEST = 50
 
 
 class JsonReport:
-    """Writes a run as JSON lines. Any thread; a line is written whole and at once."""
+    """Writes a run as JSON lines. Any thread; a line is written whole and at once.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    When the reader goes away ``closed`` becomes true, and ``when_closed`` is called once.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, *, when_closed: Callable[[], object] = lambda: None
+    ) -> None:
         self._stream = stream
+        self._when_closed = when_closed
         self._lock = threading.RLock()
         self._index = 0
         self._label = ""
@@ -137,6 +143,7 @@ class JsonReport:
                 self._stream.flush()
             except OSError:  # the reader went away
                 self.closed = True
+                self._when_closed()
 
 
 def _line(fields: dict[str, Any]) -> bytes:

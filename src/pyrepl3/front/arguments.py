@@ -1,0 +1,233 @@
+"""Words in, options out: what the commands understand, their help, and what they say to bad usage.
+
+argparse ends the process by itself: with 0 after ``--help``, with 2 after bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+USAGE = 2
+
+_ABOUT = """\
+Python sessions that never lose their state.
+
+  pyrepl3                     an interactive prompt with top-level await
+  pyrepl3 run FILE            run a .py file or a notebook cell by cell
+  pyrepl3 sessions            list the sessions that are kept
+  pyrepl3 sessions rm NAME    remove one
+
+`pyrepl3 run --help` and `pyrepl3 sessions --help` tell more.
+"""
+
+_EXAMPLES = """\
+examples:
+  pyrepl3
+  pyrepl3 --session demo                     keep the state, and come back to it
+  echo 'print(1)' | pyrepl3                  run what is piped in
+"""
+
+_RUN_ABOUT = """\
+Run a Python file or a notebook cell by cell and show what happens.
+
+A .py file is cut at its `# %%` lines, or, where it has none, into groups of top-level
+statements. The value of a cell's last expression is shown. With --session the state is kept:
+killed at any moment and started again, the run goes on with the first unfinished cell.
+"""
+
+_RUN_EXAMPLES = """\
+examples:
+  pyrepl3 run job.py
+  pyrepl3 run job.py --session demo          killed? the same line again goes on
+  pyrepl3 run job.py input.csv -- --fast     input.csv and --fast go to the script
+  pyrepl3 run report.ipynb --save-to out.ipynb
+  cat job.py | pyrepl3 run -
+
+exit status: 0 done, 1 an error in a cell, 2 bad usage, 130 after Ctrl-C, 141 when the reader of
+the output went away; `sys.exit(n)` in a cell ends the run with n.
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Takes the width itself: argparse asks shutil, which loads every compressor there is."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+        except (OSError, ValueError):
+            width = 80
+        super().__init__(prog, width=min(width, 100) - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"pyrepl3: {message}\n")
+
+
+def _parser(name: str, about: str, examples: str, usage: str) -> _Parser:
+    return _Parser(
+        prog=name,
+        usage=usage,
+        description=about,
+        epilog=examples,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--session", metavar="NAME", help="keep the state under this name")
+    _add_store(parser)
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="PATH",
+        help="directory of kept sessions (default: $PYREPL3_STORE, else the user's data directory)",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="stop a cell that runs longer"
+    )
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        type=_size,
+        help="stop a cell by which the process grows more (bytes, or 512K, 100M, 2G)",
+    )
+    parser.add_argument(
+        "--output-limit", metavar="SIZE", type=_size, help="stop a cell that prints more"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _size(text: str) -> int:
+    bare = text.strip().upper().removesuffix("IB").removesuffix("B")
+    unit = {"K": 1024, "M": 1024**2, "G": 1024**3}.get(bare[-1:], 1)
+    try:
+        size = int(float(bare.rstrip("KMG")) * unit)
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write bytes, or 512K, 100M, 2G")
+    return size
+
+
+def parse_run(words: list[str]) -> argparse.Namespace:
+    """The options of ``pyrepl3 run``; ``arguments`` are the script's."""
+    parser = _parser(
+        "pyrepl3 run", _RUN_ABOUT, _RUN_EXAMPLES, "pyrepl3 run [options] FILE [argument ...]"
+    )
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help=".py or .ipynb, or - for standard input"
+    )
+    parser.add_argument(
+        "arguments",
+        metavar="argument",
+        nargs="*",
+        help="goes to the script as sys.argv[1:]; those that start with a dash after --",
+    )
+    _add_session(parser)
+    parser.add_argument(
+        "--replay", action="store_true", help="show the recorded output of skipped cells"
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="run every cell again, from the state before the file first ran",
+    )
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="go on after an error (exit status 1 all the same)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one event a line as JSON")
+    parser.add_argument("--save-to", metavar="FILE.ipynb", help="write a notebook with the outputs")
+    _add_limits(parser)
+    cut = words.index("--") if "--" in words else len(words)
+    options, unknown = parser.parse_known_intermixed_args(words[:cut])
+    if unknown:
+        parser.error(
+            f"unknown option {unknown[0]}; if it is meant for the script: "
+            f"pyrepl3 run {options.file or 'FILE'} -- {' '.join(unknown)}"
+        )
+    options.arguments += words[cut + 1 :]
+    if options.file is None:
+        if not options.arguments:
+            parser.error("name the FILE to run, or - for standard input")
+        options.file = options.arguments.pop(0)
+    for name in ("replay", "restart"):
+        if getattr(options, name) and options.session is None:
+            parser.error(f"--{name} needs --session NAME")
+    _check_store(parser, options)
+    return options
+
+
+def parse_prompt(words: list[str]) -> argparse.Namespace:
+    """The options of ``pyrepl3`` alone, with those of a run that it does not have."""
+    parser = _parser("pyrepl3", _ABOUT, _EXAMPLES, "pyrepl3 [options] | pyrepl3 COMMAND ...")
+    _add_session(parser)
+    _add_limits(parser)
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.set_defaults(replay=False, restart=False, keep_going=False, json=False, save_to=None)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.error(_guess(unknown, words))
+    _check_store(parser, options)
+    return options
+
+
+def _guess(unknown: list[str], words: list[str]) -> str:
+    for word in unknown:
+        if word in {"run", "sessions"}:
+            rest = [each for each in words if each != word]
+            return f"the command comes first: pyrepl3 {word} {' '.join(rest)}"
+        if word.endswith((".py", ".ipynb")):
+            return f"unknown command {word}; to run a file: pyrepl3 run {' '.join(words)}"
+    return f"unknown {'option' if unknown[0].startswith('-') else 'command'} {unknown[0]}"
+
+
+def parse_sessions(words: list[str]) -> argparse.Namespace:
+    """The options of ``pyrepl3 sessions``."""
+    parser = _parser(
+        "pyrepl3 sessions",
+        "List the sessions that are kept, or remove some.",
+        "examples:\n  pyrepl3 sessions\n  pyrepl3 sessions rm demo\n",
+        "pyrepl3 sessions [list] | pyrepl3 sessions rm NAME ...",
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=["list", "rm"], default="list", metavar="list | rm"
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to remove")
+    parser.add_argument("--json", action="store_true", help="print one session a line as JSON")
+    _add_store(parser)
+    options = parser.parse_intermixed_args(words)
+    if options.action == "rm" and not options.names:
+        parser.error("rm needs the name of a session: pyrepl3 sessions rm NAME")
+    if options.action == "list" and options.names:
+        parser.error("list takes no names")
+    return options
+
+
+def _check_store(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.store is None:
+        return
+    if options.session is None:
+        parser.error("--store needs --session NAME")
+    options.store = os.path.abspath(options.store)  # noqa: PTH100  a cell may change the directory
