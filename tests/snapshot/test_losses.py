@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import msgspec
 import pytest
 
 UNSTORABLE = {
@@ -65,6 +66,14 @@ async def test_a_running_task_is_called_a_task(live):
     live.ns["v"] = asyncio.ensure_future(asyncio.sleep(0))
     assert live.checkpoint(None).lost["v"].startswith("a task cannot be stored")
     await live["v"]
+
+
+def test_a_class_made_by_c_code_is_told_at_once(live):
+    delta = live.cell("import msgspec\nclass S(msgspec.Struct):\n    x: int\ns = S(1)")
+    kind = type(msgspec.Struct)
+    words = f"a class made by {kind.__module__}.{kind.__qualname__} cannot be stored"
+    assert delta.lost["S"].startswith(words)
+    assert delta.lost["s"].startswith(f"it refers to 'S', which cannot be stored: {words}")
 
 
 HOSTILE = {

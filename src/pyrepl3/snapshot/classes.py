@@ -72,7 +72,10 @@ def _bare(pickler: BlobPickler, cls: type[Any], name: str | None) -> tuple[Any, 
             body[key] = own[key]
     pickler.keep.append(body)
     metaclass = type(cls)
-    maker = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
+    maker: Any = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
+    if type(maker.__new__) is types.BuiltinFunctionType and not rebuild.is_plain_maker(maker):
+        # Made in C from its fields: nothing can be set on it later (ctypes, msgspec).
+        raise UnstorableError(f"a class made by {maker.__module__}.{maker.__qualname__}", cls)
     return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
 
 
@@ -134,7 +137,7 @@ def _find_hook(cls: type[Any], session: str) -> type[Any] | None:
     """The imported base whose ``__init_subclass__`` must see the class once in a new process."""
     for maker in type(cls).__mro__:
         if is_importable(maker, session):
-            if maker.__module__ not in rebuild.PLAIN_MAKERS:
+            if not rebuild.is_plain_maker(maker):
                 return None  # it runs when the class is made
             break
     for base in cls.__mro__[1:-1]:

@@ -129,7 +129,20 @@ class _DictShield:
         pass
 
 
-PLAIN_MAKERS = frozenset({"abc", "builtins", "enum", "typing", "typing_extensions", "_py_abc"})
+_PLAIN_MAKERS = frozenset({"abc", "builtins", "enum", "typing", "typing_extensions", "_py_abc"})
+
+
+def is_plain_maker(maker: type[Any]) -> bool:
+    """Whether what the metaclass ``maker`` does to a class is all in the class's own attributes."""
+    if maker.__module__ in _PLAIN_MAKERS:
+        return True
+    made: Any = maker
+    new = made.__new__ is type.__new__ or made.__new__ is abc.ABCMeta.__new__
+    return new and made.__init__ is _TYPE_INIT
+
+
+_type: Any = type
+_TYPE_INIT = _type.__init__
 
 
 def make_class(
@@ -151,7 +164,7 @@ def make_class(
     def make() -> type[Any]:
         if body["__module__"] is True:
             body["__module__"] = builder.module
-        if maker.__module__ not in PLAIN_MAKERS:
+        if not is_plain_maker(maker):
             made: type[Any] = maker.__new__(metaclass, title, bases, body)
             maker.__init__(made, title, bases, body)
             return made
