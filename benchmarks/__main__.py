@@ -47,7 +47,7 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
     elif part == "startup":
         startup.run(report, rounds=5 if quick else 21)
     elif part == "answering":
-        asyncio.run(answering.run(report, seconds=0.5 if quick else 2.0))
+        answering.run(report, seconds=0.5 if quick else 2.0)
     elif part == "growth":
         kinds = ["plain"] if quick else list(growth.KINDS)
         growth.run(

@@ -81,8 +81,9 @@ class Target:
         bound = f"{sign} {self.bound:g} {self.unit}"
         if self.slowness != (1.0, 1.0):
             bound += f", here {number(self.bound * self.slowness[1])}"
-        measured = [f"{number(v)} {self.unit}" for v in (self.median, self.minimum)]
-        return [self.claim, bound, *measured, self.verdict]
+        # What was measured once has no minimum of its own.
+        minimum = "" if self.minimum == self.median else f"{number(self.minimum)} {self.unit}"
+        return [self.claim, bound, f"{number(self.median)} {self.unit}", minimum, self.verdict]
 
 
 @dataclass
