@@ -51,4 +51,4 @@ bench *args:
 
 # other people's tests against us: downloads source archives, commits nothing of them
 external *args:
-    uv run --group bench python tests/external/run.py {{ args }}
+    uv run --group bench python -m external {{ args }}
