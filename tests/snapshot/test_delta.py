@@ -473,3 +473,63 @@ def test_pickling_that_changes_the_namespace_breaks_nothing(live):
     again = live.restart()
     assert again["made"] == [2]
     assert "x" not in again.ns
+
+
+# --- other circumstances ----------------------------------------------------------------------
+
+
+def test_a_session_can_be_restored_under_another_name(live, lives):
+    """A fork: classes and functions then belong to the module of the new session."""
+    live.cell(
+        "class P:\n    def me(self): return P, n\ndef f(): return P()\np = P(); l = [f]; n = 1"
+    )
+    other = lives()
+    lost, _ = other.snapshotter.restore(live.store.load())
+    assert not lost
+    other.run("n = 2; assert p.me() == (P, 2) and type(l[0]()) is P is not None and f is l[0]")
+    assert other["P"].__module__ == other["f"].__module__ == other.name
+    assert other["f"].__globals__ is other.ns
+    assert other["P"] is not live["P"]
+    other.store.close()
+
+
+def test_a_container_that_changes_while_it_is_stored_is_tried_again(live):
+    """What another thread does to a dict that is being pickled: here a __reduce__ does it."""
+    live.cell(
+        "d = {}\nclass Grow:\n    left = 1\n    def __reduce__(self):\n        if Grow.left:\n"
+        "            Grow.left -= 1\n            d['more'] = 1\n        return Grow, ()"
+    )
+    assert not live.cell("d.update({'a': Grow(), 'b': 2})").lost
+    assert live.restart()["d"].keys() == {"a", "b", "more"}
+
+
+def test_names_come_back_in_the_order_in_which_they_were_written(live):
+    live.cell("zebra = [1]\ndef ape(): pass\nimport json\nlion = ape")
+    again = live.restart()
+    assert [name for name in again.ns if not name.startswith("__")] == [
+        "zebra",
+        "ape",
+        "json",
+        "lion",
+    ]
+
+
+def test_the_collector_is_left_as_it_was(live):
+    gc.disable()
+    try:
+        live.cell("x = [1]")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    live.cell("x = [2]")
+    assert gc.isenabled()
+
+
+def test_objects_are_not_kept_alive_by_a_mark(live):
+    live.cell(
+        "import weakref\nclass O: pass\no = O(); w = weakref.ref(o); l = [O()]; lw = weakref.ref(l[0])"
+    )
+    live.run("del o; l = None")
+    gc.collect()
+    assert live["w"]() is None
+    assert live["lw"]() is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot import rebuild_values
 
 if TYPE_CHECKING:
     from pyrepl3.snapshot.pickler import BlobPickler
@@ -26,23 +26,23 @@ def reduce_array(pickler: BlobPickler, array: Any) -> Any:
         offset = address - base.__array_interface__["data"][0]
         if _fits(array, base, offset):
             view = (owner, array.dtype, array.shape, array.strides, offset)
-            return _reduction(rebuild.make_array_view, view, writeable)
+            return _reduction(rebuild_values.make_array_view, view, writeable)
     if array.dtype.hasobject or array.dtype.itemsize == 0:
         reduced = array.__reduce__()
         if not writeable:
-            return (*reduced[:3], None, None, rebuild.set_frozen_array)
+            return (*reduced[:3], None, None, rebuild_values.set_frozen_array)
         return reduced
     # Not __reduce_ex__(5): an array restored by it does not own its memory, and cannot be resized.
     order = "C" if array.flags.c_contiguous or not array.flags.f_contiguous else "F"
     whole = _bytes_of(array.T if order == "F" else array)
     made = (whole, array.dtype, array.shape, order)
-    return _reduction(rebuild.make_array, made, writeable)
+    return _reduction(rebuild_values.make_array, made, writeable)
 
 
 def _reduction(function: Any, args: tuple[Any, ...], writeable: object) -> Any:
     if writeable:
         return function, args
-    return function, args, (None,), None, None, rebuild.freeze_array
+    return function, args, (None,), None, None, rebuild_values.freeze_array
 
 
 def _bytes_of(array: Any) -> pickle.PickleBuffer:

@@ -21,7 +21,7 @@ _IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
 # "__slotnames__" is copyreg's own note, made when the first instance is pickled.
 _NEVER = frozenset({"__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]})
 _MAY_BE_SET = frozenset(  # descriptors of ``type`` that write into the class's own dict
-    {"__abstractmethods__", "__annotations__", "__doc__", "__type_params__"}
+    {"__abstractmethods__", "__annotations__", "__doc__", "__module__", "__type_params__"}
 )
 # Their hooks only set attributes of the class itself, and those are stored.
 _HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot import rebuild_values
 from pyrepl3.snapshot.reasons import safe_text
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def reduce_exception(pickler: BlobPickler, error: BaseException) -> Any:
         if pickler.trial_depth < 3:
             _try_out(pickler, reduced)
     except BaseException:  # noqa: BLE001 - user code; what it looked like is kept
-        reduced = rebuild.make_standin, text, None
+        reduced = rebuild_values.make_standin, text, None
     function, args, fields = reduced
     if fields is None or type(fields) is dict:
         fields = dict(fields or {})
@@ -43,7 +43,7 @@ def reduce_exception(pickler: BlobPickler, error: BaseException) -> Any:
         shown = _traceback_text(error)
         if shown is not None:
             fields["traceback_text"] = shown
-    return function, args, (fields or None, *links), None, None, rebuild.set_exception
+    return function, args, (fields or None, *links), None, None, rebuild_values.set_exception
 
 
 def _reduce(error: BaseException, text: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -53,8 +53,8 @@ def _reduce(error: BaseException, text: tuple[Any, ...]) -> tuple[Any, Any, Any]
     if isinstance(error, NameError) and error.name is not None:
         fields = {**(fields or {}), "name": error.name}  # 3.13 forgets it
     if function is type(error) and _reduces_as_built_in(function):
-        return rebuild.make_exception, (function, args, text), fields
-    return rebuild.call_exception, (function, args, text), fields
+        return rebuild_values.make_exception, (function, args, text), fields
+    return rebuild_values.call_exception, (function, args, text), fields
 
 
 def _reduces_as_built_in(cls: type[BaseException]) -> bool:

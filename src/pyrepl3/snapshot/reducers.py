@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot import rebuild, rebuild_values
 from pyrepl3.snapshot.definitions import CELLS, is_importable, is_importable_module, is_other_kind
 from pyrepl3.snapshot.reasons import UnstorableError, find_words
 
@@ -144,9 +144,9 @@ def reduce_quietly(pickler: BlobPickler, value: Any) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         function, args, *state = value.__reduce__()
     if not state:
-        return rebuild.call_quietly, (function, args)
-    state_args = rebuild.call_quietly, (function, args), state[0], None, None
-    return (*state_args, rebuild.set_state_quietly)
+        return rebuild_values.call_quietly, (function, args)
+    state_args = rebuild_values.call_quietly, (function, args), state[0], None, None
+    return (*state_args, rebuild_values.set_state_quietly)
 
 
 # --- modules and names ------------------------------------------------------------------------
@@ -159,10 +159,10 @@ def reduce_module(pickler: BlobPickler, module: Any) -> Any:
     if is_importable_module(module):
         inside = f"{name}."
         found = tuple(sorted(k for k in list(sys.modules) if k.startswith(inside)))
-        return rebuild.import_module, (name, found)
+        return rebuild_values.import_module, (name, found)
     pickler.by_value.add(id(module))
     fields = {k: v for k, v in vars(module).items() if k != "__builtins__"}
-    return rebuild.make_module, (name,), fields, None, None, rebuild.set_module
+    return rebuild_values.make_module, (name,), fields, None, None, rebuild_values.set_module
 
 
 def reduce_definition(pickler: BlobPickler, value: Any) -> Any:
@@ -184,18 +184,18 @@ def reduce_definition(pickler: BlobPickler, value: Any) -> Any:
         except LookupError:
             default = ()
         args = (BUILDER, pickler.key(value), name, value.name, default)
-        return rebuild.make_variable, args
+        return rebuild_values.make_variable, args
     if is_importable(value, session.name):
         return NotImplemented
     pickler.by_value.add(id(value))
     key, title = pickler.key(value), value.__name__
     if kind == "TypeAliasType":
         alias = (BUILDER, key, name, title, value.__value__, value.__type_params__)
-        return rebuild.make_alias, alias
+        return rebuild_values.make_alias, alias
     module = True if value.__module__ == session.name else value.__module__
     given, options = _type_arguments(kind, value)
     return (
-        rebuild.make_typevar,
+        rebuild_values.make_typevar,
         (BUILDER, key, name, type(value), title, given, options, module),
     )
 
@@ -254,7 +254,7 @@ def reduce_method(pickler: BlobPickler, method: Any) -> Any:
     owner, function = method.__self__, method.__func__
     name: Any = getattr(function, "__name__", None)
     if type(name) is str and _class_holds(type(owner), name, function):
-        return rebuild.bind_method, (owner, name)
+        return rebuild_values.bind_method, (owner, name)
     if type(name) is str and issubclass(type(owner), type):
         for base in owner.__mro__:
             held = vars(base).get(name)
@@ -276,7 +276,7 @@ def reduce_property(pickler: BlobPickler, value: Any) -> Any:
     args = (value.fget, value.fset, value.fdel, value.__doc__)
     fields = getattr(value, "__dict__", None)
     if fields:
-        return type(value), args, dict(fields), None, None, rebuild.set_fields
+        return type(value), args, dict(fields), None, None, rebuild_values.set_fields
     return type(value), args
 
 
@@ -294,7 +294,7 @@ def reduce_view(pickler: BlobPickler, value: Any) -> Any:
     owner = gc.get_referents(value)[0]
     if type(owner) is types.MappingProxyType:
         owner = gc.get_referents(owner)[0]
-    return rebuild.make_view, (owner, kind)
+    return rebuild_values.make_view, (owner, kind)
 
 
 def reduce_descriptor(pickler: BlobPickler, value: Any) -> Any:
@@ -313,7 +313,7 @@ def reduce_memoryview(pickler: BlobPickler, value: Any) -> Any:
 def reduce_weakref(pickler: BlobPickler, value: Any) -> Any:
     target = value()
     if target is None:
-        return rebuild.dead_reference, ()
+        return rebuild_values.dead_reference, ()
     callback = value.__callback__
     return type(value), (target,) if callback is None else (target, callback)
 
@@ -335,7 +335,7 @@ def reduce_lru_cache(pickler: BlobPickler, value: Any) -> Any:
     fields = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
     # What it remembers is not stored: it can be computed again.
     args = (value.__wrapped__, settings["maxsize"], settings["typed"])
-    return rebuild.make_lru_cache, args, fields, None, None, rebuild.set_fields
+    return rebuild_values.make_lru_cache, args, fields, None, None, rebuild_values.set_fields
 
 
 _EXACT: dict[str, Handler] = {

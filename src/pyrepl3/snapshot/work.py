@@ -41,6 +41,7 @@ class Work:
         self.reprs: dict[str, str] = {}
         self._retaken: set[Group] = set()  # groups of the state that are written anew
         self._touched: set[str] | None = set()
+        self._by_id: dict[int, str] | None = None
 
     def run(self, touched: Collection[str] | None) -> None:
         """Find what changed and make its blobs."""
@@ -216,11 +217,9 @@ class Work:
             names = set(pickled.names)
             old = state.groups.get(pickled.names[0])
             # What a group reached before, no other group in the store does.
-            fresh = (
-                pickled.reach - old.reach
-                if old is not None and old in self._retaken
-                else pickled.reach
-            )
+            fresh = pickled.reach
+            if old is not None and old in self._retaken:
+                fresh = fresh - old.reach
             for group in {state.owners[key] for key in fresh & state.owners.keys()}:
                 for unit in self._retake([group]):
                     names.update(unit)
@@ -242,7 +241,8 @@ class Work:
 
     def _lose_dependents(self) -> list[list[str]]:
         state = self.state
-        lost = (state.lost - self.done.keys() - set(self.changed)) | self.lost.keys()
+        gone = self.done.keys() | set(self.changed) | set(self.deleted)
+        lost = (state.lost - gone) | self.lost.keys()
         if not lost and not state.lost:
             return []
         # Blobs in the store that refer to what is lost now, and losses that refer to what is not any more
@@ -306,13 +306,13 @@ class Work:
 
     def find_name(self, value: object) -> str | None:
         """The name under which the store will hold ``value``, if it does."""
-        if not hasattr(self, "_names"):
-            self._names = {
+        if self._by_id is None:
+            self._by_id = {
                 key: name
                 for name, key in zip(self.names, self.ids, strict=True)
                 if self._is_user(name) and not is_small_atom(self.values[name])
             }
-        name = self._names.get(id(value))
+        name = self._by_id.get(id(value))
         if name is None or name in self.lost:
             return None
         group = self.state.groups.get(name)
