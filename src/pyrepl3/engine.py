@@ -50,7 +50,6 @@ def open_session(
         observe=observe,
         ask=ask,
         stages=stages,
-        host=None,
     )
 
 
@@ -78,7 +77,6 @@ class Opening:
         observe: Observer | None,
         ask: Asker | None,
         stages: Sequence[Stage],
-        host: LoopHost | None,
     ) -> None:
         self._name = name
         self._store = store
@@ -86,7 +84,8 @@ class Opening:
         self._observe = observe
         self._ask = ask
         self._stages = stages
-        self._host = host
+        self.host: LoopHost | None = None
+        """Where cells run, if it is not a thread of the session's own."""
         self._session: Session | None = None
 
     async def __aenter__(self) -> Session:
@@ -96,17 +95,17 @@ class Opening:
 
         store = await self._open_store()
         try:
-            module = None if self._host is None else _fresh_main()
+            module = None if self.host is None else _fresh_main()
             manager = NamespaceManager(name=self._name or "session", module=module)
             manager.get_for_execution()["display"] = display
             runner = ThreadRunner(
-                manager, config=self._config, ask=self._ask, stages=self._stages, host=self._host
+                manager, config=self._config, ask=self._ask, stages=self._stages, host=self.host
             )
             name = self._name or manager.name
             session = Session(runner, name=name, store=store, observe=self._observe)
             self._session = session
-            if self._host is not None:
-                _hosted[self._host] = runner
+            if self.host is not None:
+                _hosted[self.host] = runner
         except BaseException:
             if store is not None:
                 store.close()
@@ -135,8 +134,8 @@ class Opening:
         traceback: TracebackType | None,
     ) -> None:
         session, self._session = self._session, None
-        if self._host is not None:
-            _hosted.pop(self._host, None)
+        if self.host is not None:
+            _hosted.pop(self.host, None)
         if session is not None:
             await session.aclose()
 
@@ -183,25 +182,10 @@ def host_main(
     host = LoopHost("main", on_main=True)
     before = sys.modules["__main__"]
 
-    def opener(
-        name: str | None = None,
-        *,
-        store: Store | Path | str | None = None,
-        config: ExecutorConfig | None = None,
-        limits: Limits | None = None,
-        observe: Observer | None = None,
-        ask: Asker | None = None,
-        stages: Sequence[Stage] = (),
-    ) -> Opening:
-        return Opening(
-            name,
-            store=store,
-            config=_settings(config, limits),
-            observe=observe,
-            ask=ask,
-            stages=stages,
-            host=host,
-        )
+    def opener(name: str | None = None, **options: Any) -> Opening:
+        opening = open_session(name, **options)
+        opening.host = host
+        return opening
 
     ended: list[int] = []
     failed: list[BaseException] = []
