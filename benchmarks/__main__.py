@@ -43,11 +43,11 @@ def main() -> int:
 
 def run_part(part: str, report: Report, *, quick: bool) -> None:
     if part == "cells":
-        asyncio.run(cells.run(report, rounds=40 if quick else 200))
+        asyncio.run(cells.run(report, rounds=30 if quick else 200))
     elif part == "startup":
-        startup.run(report, rounds=5 if quick else 21)
+        startup.run(report, rounds=4 if quick else 21)
     elif part == "answering":
-        answering.run(report, seconds=0.5 if quick else 2.0)
+        answering.run(report, seconds=0.3 if quick else 2.0)
     elif part == "growth":
         kinds = ["plain"] if quick else list(growth.KINDS)
         growth.run(

@@ -33,7 +33,7 @@ KINDS = {
     "await": "await asyncio.sleep(0, {n})",
     "print": "print('cell', {n})",
 }
-FLAT_OBJECTS = 0.05  # blocks that Python's allocator has handed out, a cell: a leak has 1 and more
+FLAT_OBJECTS = 0.5  # blocks that Python's allocator has handed out, a cell: a leak has 1 and more
 FLAT_BYTES = 128  # a cell: over 8,000 cells one arena of that allocator, of 1 MiB, more or less
 FLAT_TIME = 1.25  # last tenth by third tenth
 

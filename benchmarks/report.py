@@ -117,6 +117,11 @@ class Report:
         target = Target(claim, bound, "µs", median * 1e6, minimum * 1e6, slowness=self.slowness)
         self.targets.append(target)
 
+    def at_most_ms(self, claim: str, bound: float, ours: Cost, floor: Cost) -> None:
+        """A target for what ``ours`` is over ``floor``, in ms, on any machine."""
+        median, minimum = ours.median - floor.median, ours.minimum - floor.minimum
+        self.targets.append(Target(claim, bound, "ms", median * 1e3, minimum * 1e3))
+
     def at_least(self, claim: str, bound: float, peer: Cost, ours: Cost) -> None:
         """A target for how many times ``ours`` goes into ``peer``."""
         median, minimum = peer.median / ours.median, peer.minimum / ours.minimum
@@ -145,13 +150,14 @@ class Report:
         grid = [["target", "", "median", "minimum", ""]]
         grid += [target.cells() for target in self.targets]
         print(*markdown(grid), "", sep="\n")
-        loud = " (noisy: read ratios of 2 or less as equal)" if self.noise > 1.25 else ""
         if self.slowness != (1.0, 1.0):
             print(
                 f"This machine takes {number(self.slowness[1])} times as long for {REFERENCE} as the "
                 "one that the targets in µs are for."
             )
-        print(f"Medians lie {self.noise:.2f} times above minima{loud}. {seconds:.0f} s in all.")
+        if self.noise > 1.25:
+            print(f"A busy machine: medians of cells lie {self.noise:.1f} times above minima.")
+        print(f"{seconds:.0f} s in all.")
 
     def as_dict(self) -> dict[str, object]:
         return {
