@@ -7,15 +7,13 @@ its owner: the array, bytearray or array.array that holds it. numpy loads only i
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrepl3.snapshot import rebuild_values
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.pickler import BlobPickler
+from pyrepl3.snapshot.commons import Pickling
 
 
-def reduce_array(pickler: BlobPickler, array: Any) -> Any:
+def reduce_array(pickler: Pickling, array: Any) -> Any:
     """For exact ``ndarray``; subclasses are pickled in their own way, without sharing."""
     owner, base = _find_buffer(array)
     pickler.buffers.setdefault(id(owner), set()).add(id(array))

@@ -7,15 +7,12 @@ these may be instances of the class itself.
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot.commons import BUILDER, HEAP, Pickling
 from pyrepl3.snapshot.definitions import is_importable
 from pyrepl3.snapshot.reasons import UnstorableError
-from pyrepl3.snapshot.reducers import BUILDER, HEAP
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.pickler import BlobPickler
 
 _IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
 # "__slotnames__" is copyreg's own note, made when the first instance is pickled.
@@ -31,9 +28,9 @@ _NAMES_IN_TYPES = {
 }
 
 
-def reduce_class(pickler: BlobPickler, cls: type[Any]) -> Any:
+def reduce_class(pickler: Pickling, cls: type[Any]) -> Any:
     """By name if another blob holds it, by import if it can be, else by value."""
-    session = pickler.session
+    session = pickler.commons
     name = session.definitions.name_of(cls)
     if name is not None and id(cls) not in pickler.roots:
         return pickler.refer(name)
@@ -52,13 +49,13 @@ def reduce_class(pickler: BlobPickler, cls: type[Any]) -> Any:
     return rebuild.make_class, args, _state_of(pickler, cls), None, None, rebuild.finish_class
 
 
-def finish_call(pickler: BlobPickler, cls: type[Any]) -> object:
+def finish_call(pickler: Pickling, cls: type[Any]) -> object:
     """Pickled, it completes a class that was written bare."""
     return rebuild.Call(rebuild.finish_class, cls, _state_of(pickler, cls))
 
 
-def _bare(pickler: BlobPickler, cls: type[Any], name: str | None) -> tuple[Any, ...]:
-    session = pickler.session.name
+def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...]:
+    session = pickler.commons.name
     own = vars(cls)
     body: dict[str, Any] = {"__qualname__": cls.__qualname__}
     module = own.get("__module__")
@@ -79,8 +76,8 @@ def _bare(pickler: BlobPickler, cls: type[Any], name: str | None) -> tuple[Any, 
     return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
 
 
-def _state_of(pickler: BlobPickler, cls: type[Any]) -> tuple[Any, ...]:
-    session = pickler.session.name
+def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
+    session = pickler.commons.name
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
     for key, value in list(vars(cls).items()):
@@ -146,10 +143,10 @@ def _find_hook(cls: type[Any], session: str) -> type[Any] | None:
     return None
 
 
-def reduce_member(pickler: BlobPickler, member: Any) -> Any:
+def reduce_member(pickler: Pickling, member: Any) -> Any:
     """A member of an enum: by its name, or whole where the enum is in this blob."""
     cls: Any = type(member)
-    session = pickler.session
+    session = pickler.commons
     if session.definitions.name_of(cls) is None and is_importable(cls, session.name):
         return NotImplemented
     name = member._name_

@@ -63,7 +63,7 @@ class Snapshotter:
             self._touched |= set(touched)
         self._work = work = self._look()
         work.run(self._touched)
-        engine, self.dropped = pickle_engine(work.session, extra, work.find_name)
+        engine, self.dropped = pickle_engine(work.commons, extra, work.find_name)
         blobs = work.blobs()
         return Delta(
             blobs=blobs,

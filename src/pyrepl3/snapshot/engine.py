@@ -9,15 +9,14 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrepl3.records import Blob
 from pyrepl3.snapshot import rebuild
-from pyrepl3.snapshot.reducers import BUILDER
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.loader import Loader
-    from pyrepl3.snapshot.pickler import Session
+from pyrepl3.snapshot.commons import BUILDER, MAGIC, PROLOGUE, VALUES, Commons
+from pyrepl3.snapshot.loader import Entry, Loader, explain
+from pyrepl3.snapshot.pickler import BlobPickler
+from pyrepl3.snapshot.reasons import describe, explain_failure, find_path
 
 _ATOMS = frozenset({int, float, bool, type(None), complex, str, bytes})
 
@@ -25,7 +24,7 @@ type _Find = Callable[[object], str | None]
 
 
 def pickle_engine(
-    session: Session, extra: Mapping[str, object], find_name: _Find
+    commons: Commons, extra: Mapping[str, object], find_name: _Find
 ) -> tuple[bytes, dict[str, str]]:
     """The bytes, and the parts that are not in them: path to reason.
 
@@ -42,12 +41,12 @@ def pickle_engine(
             assert isinstance(value, (list, tuple))
             items = []
             for n, item in enumerate(value):
-                data = _pickle(session, item, find_name, f"{key}[{n}]", dropped)
+                data = _pickle(commons, item, find_name, f"{key}[{n}]", dropped)
                 if data is not None:
                     items.append(data)
             parts[key] = (type(value).__name__, items)
         else:
-            data = _pickle(session, value, find_name, key, dropped)
+            data = _pickle(commons, value, find_name, key, dropped)
             if data is not None:
                 parts[key] = data
     return pickle.dumps(parts, 5), dropped
@@ -76,14 +75,11 @@ def load_engine(loader: Loader, data: bytes) -> tuple[dict[str, object], dict[st
 
 
 def _pickle(
-    session: Session, value: object, find_name: _Find, path: str, dropped: dict[str, str]
+    commons: Commons, value: object, find_name: _Find, path: str, dropped: dict[str, str]
 ) -> bytes | None:
-    from pyrepl3.snapshot.pickler import MAGIC, PROLOGUE, VALUES, BlobPickler
-    from pyrepl3.snapshot.reasons import describe, explain_failure, find_path
-
     file = io.BytesIO()
     file.write(MAGIC + VALUES + PROLOGUE)
-    pickler = BlobPickler(file, session, {})
+    pickler = BlobPickler(file, commons, {})
     pickler.lone = True
     try:
         pickler.dump({"": _refer(value, find_name, 2)})
@@ -112,8 +108,6 @@ def _refer(value: object, find_name: _Find, depth: int) -> object:
 
 
 def _load(loader: Loader, data: bytes, path: str, dropped: dict[str, str]) -> list[object]:
-    from pyrepl3.snapshot.loader import Entry, explain
-
     try:
         return [Entry(loader, Blob(names=(), data=data)).load()[""]]
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; it is told

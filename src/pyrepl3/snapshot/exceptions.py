@@ -7,19 +7,17 @@ becomes one that looks the same.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrepl3.snapshot import rebuild_values
+from pyrepl3.snapshot.commons import Pickling
 from pyrepl3.snapshot.reasons import safe_text
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.pickler import BlobPickler
 
 _LONGEST = 50_000  # characters of a traceback that are kept
 _HEAP = 1 << 9
 
 
-def reduce_exception(pickler: BlobPickler, error: BaseException) -> Any:
+def reduce_exception(pickler: Pickling, error: BaseException) -> Any:
     cls = type(error)
     text = (
         cls.__module__,
@@ -64,9 +62,9 @@ def _reduces_as_built_in(cls: type[BaseException]) -> bool:
     return True
 
 
-def _try_out(pickler: BlobPickler, reduced: tuple[Any, Any, Any]) -> None:
+def _try_out(pickler: Pickling, reduced: tuple[Any, Any, Any]) -> None:
     """Raises what storing these parts raises; what it writes is thrown away."""
-    trial = type(pickler)(io.BytesIO(), pickler.session, pickler.roots)
+    trial = type(pickler)(io.BytesIO(), pickler.commons, pickler.roots)
     trial.trial_depth = pickler.trial_depth + 1
     trial.dump(reduced[1:])
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import marshal
 import sys
 from types import CellType, CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot.commons import BUILDER, Pickling
 from pyrepl3.snapshot.definitions import is_importable, is_importable_module
 from pyrepl3.snapshot.reaches import code_names
-from pyrepl3.snapshot.reducers import BUILDER
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.pickler import BlobPickler
 
 
-def reduce_function(pickler: BlobPickler, function: FunctionType) -> Any:
+def reduce_function(pickler: Pickling, function: FunctionType) -> Any:
     """By name if another blob holds it, by import if it can be, else by value."""
-    session = pickler.session
+    session = pickler.commons
     name = session.definitions.name_of(function)
     if name is not None and id(function) not in pickler.roots:
         return pickler.refer(name)
@@ -48,9 +45,9 @@ def reduce_function(pickler: BlobPickler, function: FunctionType) -> Any:
     )
 
 
-def _globals_of(function: FunctionType, pickler: BlobPickler) -> Any:
+def _globals_of(function: FunctionType, pickler: Pickling) -> Any:
     namespace = function.__globals__
-    if namespace is pickler.session.namespace:
+    if namespace is pickler.commons.namespace:
         return namespace  # in the memo: the live namespace itself
     module: Any = sys.modules.get(str(namespace.get("__name__")))
     if module is not None and vars(module) is namespace and is_importable_module(module):
@@ -81,13 +78,13 @@ def _contents(cell: CellType) -> tuple[object, ...]:
         return ()
 
 
-def reduce_cell(pickler: BlobPickler, cell: CellType) -> Any:
+def reduce_cell(pickler: Pickling, cell: CellType) -> Any:
     contents = _contents(cell)
     if id(cell) in pickler.hollow or not contents:
         return rebuild.make_cell, ()
     return rebuild.make_cell, (), contents, None, None, rebuild.set_cell
 
 
-def reduce_code(pickler: BlobPickler, code: CodeType) -> Any:
+def reduce_code(pickler: Pickling, code: CodeType) -> Any:
     # Version 2 of marshal: the later ones write differently as reference counts differ.
     return rebuild.make_code, (rebuild.MAKER, marshal.dumps(code, 2))

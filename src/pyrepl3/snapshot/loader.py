@@ -15,10 +15,9 @@ from types import CodeType
 from typing import Any
 
 from pyrepl3.records import Blob
-from pyrepl3.snapshot.pickler import DEFINITIONS, MAGIC
+from pyrepl3.snapshot.commons import DEFINITIONS, MAGIC, NO_MODULE
 from pyrepl3.snapshot.reaches import code_names
 from pyrepl3.snapshot.reasons import safe_text
-from pyrepl3.snapshot.reducers import NO_MODULE
 
 
 class LostReferenceError(Exception):

@@ -1,7 +1,7 @@
-"""An object of an odd type in, what pickle is to write for it out.
+"""An object of an odd built-in type in, what pickle is to write for it out.
 
-One handler a kind, found by type and looked up once. A handler takes the pickler and the object and
-returns a reduction (see ``object.__reduce__``), or NotImplemented: pickle's own way is right.
+A reducer takes the pickler and the object and returns a reduction (see ``object.__reduce__``), or
+NotImplemented: pickle's own way is right.
 """
 
 from __future__ import annotations
@@ -11,121 +11,52 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pyrepl3.snapshot import rebuild, rebuild_values
-from pyrepl3.snapshot.definitions import CELLS, is_importable, is_importable_module, is_other_kind
+from pyrepl3.snapshot import rebuild_values
+from pyrepl3.snapshot.commons import BUILDER, Pickling
+from pyrepl3.snapshot.definitions import CELLS, is_importable, is_importable_module
 from pyrepl3.snapshot.reasons import UnstorableError, find_words
-
-if TYPE_CHECKING:
-    from pyrepl3.snapshot.pickler import BlobPickler
-
-type Handler = Callable[[BlobPickler, Any], Any]
-
-
-class _Seed:
-    """A place in every blob's memo for an object that the loader puts there."""
-
-
-BUILDER, NO_MODULE = _Seed(), _Seed()
-HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a type made at run time
-_plain: Any = object
-_REDUCE, _REDUCE_EX, _GETSTATE = _plain.__reduce__, _plain.__reduce_ex__, _plain.__getstate__
-
-
-def by_name(name: str) -> Any:
-    return rebuild.by_name, (BUILDER, name)
-
-
-def find_handler(kind: type[Any], session: str) -> Handler | None:
-    """How objects of type ``kind`` are stored in a session of this module name; None: pickle's way."""
-    from pyrepl3.snapshot import arrays, classes, exceptions, functions
-
-    if issubclass(kind, type):
-        return classes.reduce_class
-    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
-        return arrays.reduce_array
-    exact = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
-    if exact is not None:
-        return exact
-    if kind is types.FunctionType:
-        return functions.reduce_function
-    if kind is types.CellType:
-        return functions.reduce_cell
-    if kind is types.CodeType:
-        return functions.reduce_code
-    if is_other_kind(kind):
-        return reduce_definition
-    if issubclass(kind, types.ModuleType):
-        return reduce_module
-    if issubclass(kind, property):
-        return reduce_property
-    if issubclass(kind, (classmethod, staticmethod)):
-        return reduce_wrapped
-    if issubclass(kind, BaseException):
-        return exceptions.reduce_exception
-    enum = sys.modules.get("enum")
-    if enum is not None and issubclass(kind, enum.Enum):
-        return classes.reduce_member
-    if find_words(kind) is not None:
-        return refuse
-    if kind.__module__ == "itertools":
-        return reduce_quietly
-    return _find_instance_handler(kind, session)
-
-
-def _find_instance_handler(kind: type[Any], session: str) -> Handler | None:
-    looked_up: Any = kind  # mypy takes kind.__reduce__ for a bound method
-    if looked_up.__reduce__ is not _REDUCE or looked_up.__reduce_ex__ is not _REDUCE_EX:
-        made_here = kind.__flags__ & HEAP and not is_importable(kind, session)
-        return reduce_own_way if made_here else None
-    module = sys.modules.get(kind.__module__)
-    if module is None or kind.__module__ == session or looked_up.__getstate__ is not _GETSTATE:
-        return None
-    singles = {id(value) for value in list(vars(module).values()) if type(value) is kind}
-    return reduce_single if singles else None
-
 
 # --- objects that are what they are -----------------------------------------------------------
 
 
-def refuse(pickler: BlobPickler, value: Any) -> Any:
+def refuse(pickler: Pickling, value: Any) -> Any:
     del pickler
     raise UnstorableError(find_words(type(value)) or "a value", value)
 
 
-def reduce_stream(pickler: BlobPickler, value: Any) -> Any:
+def reduce_stream(pickler: Pickling, value: Any) -> Any:
     for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
         if getattr(sys, name, None) is value:
             return getattr, (sys, name)
     return refuse(pickler, value)
 
 
-def reduce_own_way(pickler: BlobPickler, value: Any) -> Any:
+def reduce_own_way(pickler: Pickling, value: Any) -> Any:
     """An object whose class, made in a cell, says how it is reduced."""
     import copyreg
 
     known = copyreg.dispatch_table.get(type(value))
     reduced = known(value) if known is not None else value.__reduce_ex__(5)
     if isinstance(reduced, str):  # "I am the global of this name"
-        if pickler.session.namespace.get(reduced) is value:
+        if pickler.commons.namespace.get(reduced) is value:
             if reduced in pickler.names:  # this is the blob that holds it
                 # Not object.__reduce_ex__: it would ask __reduce__ again.
                 return copyreg.__newobj__, (type(value),), value.__getstate__()  # type: ignore[attr-defined] # typeshed hides it
             return pickler.refer(reduced)
-        if getattr(value, "__module__", None) != pickler.session.name:
+        if getattr(value, "__module__", None) != pickler.commons.name:
             return reduced
         raise UnstorableError(f"an object that calls itself {reduced!r}, and is not", value)
     return reduced
 
 
-def reduce_single(pickler: BlobPickler, value: Any) -> Any:
+def reduce_single(pickler: Pickling, value: Any) -> Any:
     """A marker like ``dataclasses.MISSING``: without state, told by its identity."""
     return NotImplemented if value.__getstate__() is not None else reduce_constant(pickler, value)
 
 
-def reduce_constant(pickler: BlobPickler, value: Any) -> Any:
+def reduce_constant(pickler: Pickling, value: Any) -> Any:
     """An object that is told by its identity: what its module calls it."""
     del pickler
     module = sys.modules[type(value).__module__]
@@ -135,7 +66,7 @@ def reduce_constant(pickler: BlobPickler, value: Any) -> Any:
     return NotImplemented
 
 
-def reduce_quietly(pickler: BlobPickler, value: Any) -> Any:
+def reduce_quietly(pickler: Pickling, value: Any) -> Any:
     """Iterators of itertools: pickling them is deprecated since 3.12 and gone in 3.14."""
     import warnings
 
@@ -152,7 +83,7 @@ def reduce_quietly(pickler: BlobPickler, value: Any) -> Any:
 # --- modules and names ------------------------------------------------------------------------
 
 
-def reduce_module(pickler: BlobPickler, module: Any) -> Any:
+def reduce_module(pickler: Pickling, module: Any) -> Any:
     name = module.__name__
     if name.startswith(CELLS):
         raise UnstorableError("the module of another session", module)
@@ -165,9 +96,9 @@ def reduce_module(pickler: BlobPickler, module: Any) -> Any:
     return rebuild_values.make_module, (name,), fields, None, None, rebuild_values.set_module
 
 
-def reduce_definition(pickler: BlobPickler, value: Any) -> Any:
+def reduce_definition(pickler: Pickling, value: Any) -> Any:
     """ContextVars, type variables, type aliases, NewTypes."""
-    session = pickler.session
+    session = pickler.commons
     name = session.definitions.name_of(value)
     if name is not None and id(value) not in pickler.roots:
         return pickler.refer(name)
@@ -250,7 +181,7 @@ def _search_variable(value: Any) -> tuple[types.ModuleType, str] | None:
 # --- small built-in types ---------------------------------------------------------------------
 
 
-def reduce_method(pickler: BlobPickler, method: Any) -> Any:
+def reduce_method(pickler: Pickling, method: Any) -> Any:
     owner, function = method.__self__, method.__func__
     name: Any = getattr(function, "__name__", None)
     if type(name) is str and _class_holds(type(owner), name, function):
@@ -272,7 +203,7 @@ def _class_holds(kind: type[Any], name: str, function: object) -> bool:
     return False
 
 
-def reduce_property(pickler: BlobPickler, value: Any) -> Any:
+def reduce_property(pickler: Pickling, value: Any) -> Any:
     args = (value.fget, value.fset, value.fdel, value.__doc__)
     fields = getattr(value, "__dict__", None)
     if fields:
@@ -280,16 +211,16 @@ def reduce_property(pickler: BlobPickler, value: Any) -> Any:
     return type(value), args
 
 
-def reduce_wrapped(pickler: BlobPickler, value: Any) -> Any:
+def reduce_wrapped(pickler: Pickling, value: Any) -> Any:
     return type(value), (value.__func__,)
 
 
-def reduce_mapping_proxy(pickler: BlobPickler, value: Any) -> Any:
+def reduce_mapping_proxy(pickler: Pickling, value: Any) -> Any:
     inside = gc.get_referents(value)[0]
     return types.MappingProxyType, (inside,)
 
 
-def reduce_view(pickler: BlobPickler, value: Any) -> Any:
+def reduce_view(pickler: Pickling, value: Any) -> Any:
     kind = type(value).__name__.rpartition("_")[2]
     owner = gc.get_referents(value)[0]
     if type(owner) is types.MappingProxyType:
@@ -297,11 +228,11 @@ def reduce_view(pickler: BlobPickler, value: Any) -> Any:
     return rebuild_values.make_view, (owner, kind)
 
 
-def reduce_descriptor(pickler: BlobPickler, value: Any) -> Any:
+def reduce_descriptor(pickler: Pickling, value: Any) -> Any:
     return getattr, (value.__objclass__, value.__name__)
 
 
-def reduce_memoryview(pickler: BlobPickler, value: Any) -> Any:
+def reduce_memoryview(pickler: Pickling, value: Any) -> Any:
     owner = value.obj
     if type(owner) in (bytes, bytearray) and value.contiguous and value.format == "B":
         whole = len(owner)
@@ -310,7 +241,7 @@ def reduce_memoryview(pickler: BlobPickler, value: Any) -> Any:
     raise UnstorableError("a view of a part of another object's memory", value)
 
 
-def reduce_weakref(pickler: BlobPickler, value: Any) -> Any:
+def reduce_weakref(pickler: Pickling, value: Any) -> Any:
     target = value()
     if target is None:
         return rebuild_values.dead_reference, ()
@@ -318,45 +249,21 @@ def reduce_weakref(pickler: BlobPickler, value: Any) -> Any:
     return type(value), (target,) if callback is None else (target, callback)
 
 
-def reduce_weakset(pickler: BlobPickler, value: Any) -> Any:
+def reduce_weakset(pickler: Pickling, value: Any) -> Any:
     items = list(value)
     pickler.keep.append(items)
     return weakref.WeakSet, (items,)
 
 
-def reduce_weakdict(pickler: BlobPickler, value: Any) -> Any:
+def reduce_weakdict(pickler: Pickling, value: Any) -> Any:
     return type(value), (), None, None, iter(list(value.items()))
 
 
-def reduce_lru_cache(pickler: BlobPickler, value: Any) -> Any:
-    if is_importable(value, pickler.session.name):
+def reduce_lru_cache(pickler: Pickling, value: Any) -> Any:
+    if is_importable(value, pickler.commons.name):
         return NotImplemented
     settings = value.cache_parameters()
     fields = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
     # What it remembers is not stored: it can be computed again.
     args = (value.__wrapped__, settings["maxsize"], settings["typed"])
     return rebuild_values.make_lru_cache, args, fields, None, None, rebuild_values.set_fields
-
-
-_EXACT: dict[str, Handler] = {
-    "_io.TextIOWrapper": reduce_stream,
-    "builtins.dict_items": reduce_view,
-    "builtins.dict_keys": reduce_view,
-    "builtins.dict_values": reduce_view,
-    "builtins.getset_descriptor": reduce_descriptor,
-    "builtins.mappingproxy": reduce_mapping_proxy,
-    "builtins.member_descriptor": reduce_descriptor,
-    "builtins.memoryview": reduce_memoryview,
-    "builtins.method": reduce_method,
-    "builtins.odict_items": reduce_view,
-    "builtins.odict_keys": reduce_view,
-    "builtins.odict_values": reduce_view,
-    "builtins.weakref": reduce_weakref,
-    "weakref.ReferenceType": reduce_weakref,
-    "dataclasses._FIELD_BASE": reduce_constant,
-    "functools._lru_cache_wrapper": reduce_lru_cache,
-    "weakref.WeakKeyDictionary": reduce_weakdict,
-    "weakref.WeakSet": reduce_weakset,
-    "_weakrefset.WeakSet": reduce_weakset,
-    "weakref.WeakValueDictionary": reduce_weakdict,
-}

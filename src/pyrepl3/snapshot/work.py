@@ -10,9 +10,10 @@ from itertools import compress
 from operator import ne
 
 from pyrepl3.records import Blob
+from pyrepl3.snapshot.commons import Commons
 from pyrepl3.snapshot.definitions import Definitions, is_definition
 from pyrepl3.snapshot.fingerprint import fingerprint, same
-from pyrepl3.snapshot.pickler import Pickled, Session, pickle_atoms, pickle_names
+from pyrepl3.snapshot.pickler import Pickled, pickle_atoms, pickle_names
 from pyrepl3.snapshot.reaches import ESCAPES, reaches
 from pyrepl3.snapshot.reasons import Failure, describe, find_path
 from pyrepl3.snapshot.reprs import short_repr
@@ -31,7 +32,7 @@ class Work:
         self.values = dict(namespace)  # one look at it: other threads may bind names meanwhile
         self.names, self.ids = list(self.values), list(map(id, self.values.values()))
         self.definitions = state.definitions
-        self.session = Session(namespace, module, self.definitions)
+        self.commons = Commons(namespace, module, self.definitions)
         self.changed: list[str] = []
         self.deleted: list[str] = []
         self.redefined: set[str] = set()
@@ -83,7 +84,7 @@ class Work:
         return type(name) is str and name not in self._skip and name.isprintable()
 
     def _redefine(self) -> None:
-        old, module = self.state.ids, self.session.name
+        old, module = self.state.ids, self.commons.name
         own: Definitions | None = None
         # Removals first: an id that is free may be a new definition's already.
         for name in (*self.changed, *self.deleted):
@@ -96,7 +97,7 @@ class Work:
                 own = own or self.definitions.copy()
                 own.add(name, self.values[name])
         if own is not None:
-            self.definitions = self.session.definitions = own
+            self.definitions = self.commons.definitions = own
 
     # --- 2: what may have changed -------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Work:
         (name,) = group.names
         if name not in self.values or name in self.changed:
             return False
-        parts = fingerprint(self.values[name], self.definitions, self.session.name)
+        parts = fingerprint(self.values[name], self.definitions, self.commons.name)
         return parts is not None and group.parts is not None and same(group.parts, parts)
 
     # --- 3: pickling --------------------------------------------------------------------------
@@ -167,7 +168,7 @@ class Work:
         return fresh
 
     def _pickle_unit(self, names: list[str]) -> list[Pickled]:
-        made = pickle_names(self.session, {name: self.values[name] for name in names})
+        made = pickle_names(self.commons, {name: self.values[name] for name in names})
         if isinstance(made, Failure):
             if len(names) > 1:  # alone, each name shows whether it is the bad one
                 return [p for name in names for p in self._pickle_unit([name])]
@@ -181,7 +182,7 @@ class Work:
 
     def _split(self, whole: Pickled) -> list[Pickled]:
         """``whole``, or its parts if they share nothing any more."""
-        alone = [pickle_names(self.session, {n: self.values[n]}) for n in whole.names]
+        alone = [pickle_names(self.commons, {n: self.values[n]}) for n in whole.names]
         seen: set[int] = set()
         for part in alone:
             if isinstance(part, Failure) or not seen.isdisjoint(part.reach):
@@ -263,7 +264,7 @@ class Work:
 
     def _break_up(self, pickled: Pickled, lost: set[str]) -> None:
         for name in pickled.names:
-            alone = pickle_names(self.session, {name: self.values[name]})
+            alone = pickle_names(self.commons, {name: self.values[name]})
             if isinstance(alone, Failure):
                 self._lose(name, describe(alone, None), frozenset())
             elif alone.refs & lost:
@@ -343,7 +344,7 @@ class Work:
             group.parts = None
             if len(pickled.names) == 1:
                 value = self.values[pickled.names[0]]
-                group.parts = fingerprint(value, self.definitions, self.session.name)
+                group.parts = fingerprint(value, self.definitions, self.commons.name)
             if pickled in kept:
                 state.replace_reach(group, pickled.reach)
             else:
