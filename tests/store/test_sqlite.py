@@ -302,12 +302,18 @@ def test_a_missing_file_is_told(path):
         SqliteStore(path)
 
 
-def test_a_creation_cut_short_is_taken_up_again(path):
+@pytest.mark.parametrize("left", [b"", b"SQLite format 3\x00 and then nothing"])
+@pytest.mark.parametrize("lock", ["", "new\n", "new\n123 456\n"])
+def test_a_making_cut_short_is_begun_anew(path, left, lock):
     path.mkdir()
-    (path / "lock").touch()
-    (path / "session.db").touch()
+    (path / "lock").write_text(lock)
+    (path / "session.db").write_bytes(left if lock else b"")
     store = SqliteStore(path)
     assert store.load().epoch == 0
+    store.commit(make_delta({"x": b"1"}), make_receipt(1), parent=0)
+    store.close()
+    store = SqliteStore(path)
+    assert store.load().epoch == 1
     store.close()
 
 

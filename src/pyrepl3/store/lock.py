@@ -20,11 +20,11 @@ _open_locks: weakref.WeakSet[SessionLock] = weakref.WeakSet()
 class SessionLock:
     """Holds ``path`` for this process until ``release`` or the end of the process.
 
-    ``made`` tells whether a session was ever completed here (``mark_made``), so that a store can tell
-    a session being created from one whose file was emptied.
+    ``made`` tells whether a session was ever completed here (``mark_made``), ``begun`` whether a making
+    was cut short: so that a store can tell a session being made from one whose file was emptied.
     """
 
-    __slots__ = ("__weakref__", "_fd", "made", "path")
+    __slots__ = ("__weakref__", "_fd", "begun", "made", "path")
 
     def __init__(self, path: Path, *, session: str) -> None:
         self.path = path
@@ -43,7 +43,8 @@ class SessionLock:
                 break
             os.close(fd)
         self._fd: int | None = fd
-        self.made = _read(path)[0]
+        word = _read(path)[0]
+        self.made, self.begun = word == "made", word == "new"
         self._write(f"{os.getpid()} {_started(os.getpid())}")
         _open_locks.add(self)
 
@@ -82,15 +83,16 @@ def find_owner(path: Path) -> int | None:
     return _read(path)[1]
 
 
-def _read(path: Path) -> tuple[bool, int | None]:
+def _read(path: Path) -> tuple[str, int | None]:
+    """The word of the file (made, new, or none), and the living owner."""
     try:
-        made, owner, *_ = (path.read_text(errors="replace") + "\n\n").split("\n")
+        word, owner, *_ = (path.read_text(errors="replace") + "\n\n").split("\n")
     except OSError:
-        return False, None
+        return "", None
     pid, _, started = owner.partition(" ")
     if not pid.isdecimal() or _started(int(pid)) not in (started, None):
-        return made == "made", None
-    return made == "made", int(pid) if _alive(int(pid)) else None
+        return word, None
+    return word, int(pid) if _alive(int(pid)) else None
 
 
 def _alive(pid: int) -> bool:

@@ -36,7 +36,7 @@ COMMIT;
 
 
 def connect(file: str, *, new: bool) -> sqlite3.Connection:
-    """An open connection; with ``new`` a file without tables gets them.
+    """An open connection; with ``new`` a file without tables gets them, not yet synced.
 
     Every commit on it is synced before it returns (WAL with synchronous=FULL). Raises StoreError,
     StoreCorruptError and sqlite3's own errors.
@@ -63,11 +63,13 @@ def _prepare(db: sqlite3.Connection, file: str, *, new: bool) -> None:
         )
     if not version and not new:
         raise StoreCorruptError(f"{file} holds no session any more: put a backup in its place")
+    if not version:
+        # Nothing is promised yet, so nothing is synced: the store does that once, at the end.
+        db.execute("PRAGMA synchronous = OFF")
+        db.executescript(_TABLES)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA cell_size_check = ON")
-    if not version:
-        db.executescript(_TABLES)
 
 
 def _ask(db: sqlite3.Connection, query: str) -> int:

@@ -172,7 +172,7 @@ class SqliteStore:
     # --- inside -------------------------------------------------------------------------------
 
     def _open(self, path: Path) -> None:
-        created = not path.exists()
+        missing = [place for place in (path, *path.parents) if not place.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = path / "session.db"
         self._lock = lock = SessionLock(path / "lock", session=path.name)
@@ -182,12 +182,16 @@ class SqliteStore:
                 f"{file} {what}, though the session was in use before: put a backup in its place, "
                 f"or remove the directory {path} to start anew"
             )
+        if lock.begun:  # a making that was cut short: nothing in it was ever promised
+            for name in ("session.db", "session.db-wal", "session.db-shm", "session.db-journal"):
+                (path / name).unlink(missing_ok=True)
         _check_header(file)
         self._db = connect(str(file), new=not lock.made)
         if not lock.made:
-            _sync_directory(path)
-            if created:
-                _sync_directory(path.parent)
+            _sync(file)
+            _sync(path)
+            for place in missing:
+                _sync(place.parent)
             lock.mark_made()
 
     def _look(self) -> None:
@@ -294,7 +298,7 @@ def _check_header(file: Path) -> None:
                 )
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
