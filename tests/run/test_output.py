@@ -13,8 +13,7 @@ import threading
 import warnings
 
 import pytest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyrepl3
@@ -200,7 +199,9 @@ async def test_a_pool_that_cells_share_writes_to_the_cell_that_submits(session, 
 
 
 async def test_the_host_may_use_a_pool_whose_workers_a_cell_started(session, seen, capsys):
-    await session.run("from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(1)")
+    await session.run(
+        "from concurrent.futures import ThreadPoolExecutor; pool = ThreadPoolExecutor(1)"
+    )
     await session.run("pool.submit(int).result();")
     pool = await session.fetch("pool")
     await asyncio.wrap_future(pool.submit(print, "host"))
@@ -488,7 +489,7 @@ async def test_a_stream_kept_for_later_still_writes_after_the_session(capsys):
     assert capsys.readouterr().out == "x\n"
     kept.original = io.StringIO()
     kept.original.close()
-    print("", end="", file=kept)  # its stream is closed, the process's own takes over
+    print(end="", file=kept)  # its stream is closed, the process's own takes over
 
 
 REPLACEMENTS = {
@@ -526,7 +527,9 @@ async def test_closing_or_detaching_stdout_harms_nobody(session, seen):
     )
     assert outcome.ok, outcome
     assert seen.text() == "x\ny\nFalse\n"
-    outcome = await session.run("sys.stdout.reconfigure(encoding='ascii', errors='strict'); print('é')")
+    outcome = await session.run(
+        "sys.stdout.reconfigure(encoding='ascii', errors='strict'); print('é')"
+    )
     assert outcome.ok, outcome
     assert seen.text(outcome.cell.id) == "é\n"
 
@@ -537,7 +540,11 @@ async def test_a_cell_s_stdout_is_a_utf8_text_file_and_no_terminal(session):
         "(f.isatty(), f.encoding, f.writable(), f.readable(), f.closed, f.name, f.write('ab'), f.flush())"
     )
     assert outcome.value == (False, "utf-8", True, False, False, "<stdout>", 2, None)
-    for source in ("print(file=sys.stdout, end=b'')", "sys.stdout.write(b'x')", "sys.stdout.write(1)"):
+    for source in (
+        "print(file=sys.stdout, end=b'')",
+        "sys.stdout.write(b'x')",
+        "sys.stdout.write(1)",
+    ):
         outcome = await session.run(source)
         assert isinstance(outcome.error, TypeError)
     assert isinstance((await session.run("sys.stdout.no_such")).error, AttributeError)
@@ -673,7 +680,11 @@ asyncio.run(main())
 @pytest.mark.slow
 def test_a_forked_child_writes_to_the_process_s_own_stdout():
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stderr == ""
     assert done.stdout == "child\n"

@@ -34,7 +34,7 @@ def make_outcome(execution: Execution, result: Result, duration: float) -> Outco
         text = told[1]
     else:
         text = format_error(value, verbose=execution.verbose)
-    if isinstance(value, CancellationError) and execution.stop is not None:
+    if type(value) is CancellationError and execution.stop is not None:
         return Interrupted(
             forced=execution.stop.stage > 1,
             abandoned=execution.abandoned,

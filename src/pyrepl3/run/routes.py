@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyrepl3.errors import AsyncContextError, CancellationError, CellInterrupt
 from pyrepl3.run.cancel import claim, request_stop
 from pyrepl3.run.evaluator import Result, Run, evaluate, evaluate_async
+from pyrepl3.run.tracebacks import exceptions_of, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,9 +146,10 @@ def find_thread_bound(
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether ``error`` is how a stopped cell ends, on its own or inside a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(is_interrupt, error.exceptions))
-    return isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+    # By type(), not isinstance(): a class of the user's may answer anything when asked for __class__.
+    if issubclass(type(error), BaseExceptionGroup):
+        return any(map(is_interrupt, exceptions_of(error)))
+    return issubclass(type(error), (KeyboardInterrupt, asyncio.CancelledError))
 
 
 def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Result:
@@ -167,21 +169,24 @@ def judge(execution: Execution, result: Result, manager: NamespaceManager) -> Re
         else:
             error = CancellationError(f"cell {execution.cell.n} was interrupted")
         if not ok:
-            error.__traceback__ = value.__traceback__
+            error.__traceback__ = traceback_of(value)
             error.__suppress_context__ = True
         return False, error
-    if isinstance(value, NameError) and manager.lost:
+    if issubclass(type(value), NameError) and manager.lost:
         lost = manager.explain_lost(value)
         if lost is not None:
-            lost.__traceback__ = value.__traceback__
+            lost.__traceback__ = traceback_of(value)
             return False, lost
-    if isinstance(value, (RuntimeError, ValueError)) or type(value).__module__ == "sqlite3":
+    if issubclass(type(value), (RuntimeError, ValueError)) or type(value).__module__ == "sqlite3":
         from pyrepl3.run.recovery import explain_async_context_error  # noqa: PLC0415  errors only
 
-        cure = explain_async_context_error(value)
+        try:
+            cure = explain_async_context_error(value)
+        except Exception:  # noqa: BLE001  a class of the user's, whose ``args`` is a property that raises
+            return result
         if cure is not None:
             translated = AsyncContextError(f"{value}; {cure}")
-            translated.__traceback__ = value.__traceback__
+            translated.__traceback__ = traceback_of(value)
             translated.__cause__ = value
             return False, translated
     return result

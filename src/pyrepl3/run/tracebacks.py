@@ -10,16 +10,20 @@ from pyrepl3.run.points import is_ours
 from pyrepl3.run.text import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _DEEPEST = 2000  # frames whose source lines are looked up; Python's own limit of recursion is 1000
 _ENDS = 500  # frames kept at either end of a deeper one
 
 # Read past what a class of the user's may have put there: its property would be code that runs, or raises.
-_get_traceback: Any = BaseException.__dict__["__traceback__"].__get__
+traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__[
+    "__traceback__"
+].__get__
+exceptions_of: Callable[[BaseException], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__[
+    "exceptions"
+].__get__
 _get_cause: Any = BaseException.__dict__["__cause__"].__get__
 _get_context: Any = BaseException.__dict__["__context__"].__get__
-_get_exceptions: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
 _with_traceback: Any = BaseException.with_traceback
 
 
@@ -52,7 +56,7 @@ def _chain(frames: list[TracebackType], rest: TracebackType | None) -> Traceback
 def trim(error: BaseException) -> BaseException:
     """Take our frames out of ``error`` and all that it carries: causes, contexts, groups. Never raises."""
     for one in _related(error):
-        before = _get_traceback(one)
+        before = traceback_of(one)
         after = trimmed(before)
         if after is not before:
             _with_traceback(one, after)
@@ -70,7 +74,7 @@ def _related(error: BaseException) -> Iterator[BaseException]:
         yield one
         rest += [other for other in (_get_cause(one), _get_context(one)) if other is not None]
         if issubclass(type(one), BaseExceptionGroup):
-            rest += _get_exceptions(one)
+            rest += exceptions_of(one)
 
 
 def format_error(error: BaseException, *, verbose: bool = True) -> str:
@@ -81,14 +85,33 @@ def format_error(error: BaseException, *, verbose: bool = True) -> str:
     """
     import traceback  # noqa: PLC0415  no cell that succeeds needs it
 
+    tb = _shortened(traceback_of(error))
     try:
-        shown = _as_syntax_error(error) if isinstance(error, CompilationError) else error
-        tb = _shortened(_get_traceback(error))
-        report = traceback.TracebackException(type(shown), shown, tb, compact=True)
-        text = "".join(report.format() if verbose else report.format_exception_only())
-    except Exception as failure:  # noqa: BLE001  what the traceback module cannot take
-        text = f"{type(error).__name__}: <its text cannot be shown: {type(failure).__name__}>\n"
+        shown = _as_syntax_error(error) if type(error) is CompilationError else error
+        if any(map(_is_endless, _related(error))):
+            text = _format_frames(tb, error, "a group that gives other parts than it has")
+        else:
+            report = traceback.TracebackException(type(shown), shown, tb, compact=True)
+            text = "".join(report.format() if verbose else report.format_exception_only())
+    except Exception as failure:  # noqa: BLE001  an exception that the traceback module cannot take
+        text = _format_frames(tb, error, f"its text cannot be shown: {type(failure).__name__}")
     return bounded(text)
+
+
+def _format_frames(tb: TracebackType | None, error: BaseException, instead: str) -> str:
+    """Where ``error`` was raised, and ``instead`` of what it says: nothing of it is asked."""
+    import traceback  # noqa: PLC0415
+
+    name = type.__dict__["__name__"].__get__(type(error))
+    frames = "".join(traceback.format_tb(tb))
+    return f"Traceback (most recent call last):\n{frames}{name}: <{instead}>\n"
+
+
+def _is_endless(error: BaseException) -> bool:
+    """A group with ``exceptions`` of its own: the traceback module would follow them for ever."""
+    return issubclass(type(error), BaseExceptionGroup) and any(
+        "exceptions" in vars(cls) for cls in type(error).__mro__ if cls is not BaseExceptionGroup
+    )
 
 
 def _as_syntax_error(error: CompilationError) -> SyntaxError:
