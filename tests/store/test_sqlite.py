@@ -125,8 +125,8 @@ def test_a_forked_child_does_not_keep_the_lock(path):
         "import os, pathlib, sys, signal\nfrom pyrepl3.store.sqlite import SqliteStore\n"
         "store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
         "pid = os.fork()\n"
-        "if pid == 0:\n    signal.pause()\n"
-        "print(pid, flush=True)\nos._exit(0)"
+        "if pid == 0:\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
+        "os._exit(0)"
     )
     done = subprocess.Popen(
         [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
