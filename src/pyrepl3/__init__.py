@@ -172,6 +172,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.run.coroutines import CoroutineManager as CoroutineManager
     from pyrepl3.run.display import display as display
     from pyrepl3.run.executor import AsyncExecutor as AsyncExecutor
+    from pyrepl3.run.fds import capture_fds as capture_fds
     from pyrepl3.run.imports import ImportController as ImportController
     from pyrepl3.run.loop import EventLoopCoordinator as EventLoopCoordinator
     from pyrepl3.run.namespace import NamespaceManager as NamespaceManager
@@ -200,6 +201,7 @@ _HOMES = {
     "run.coroutines": "CoroutineManager",
     "run.display": "display",
     "run.executor": "AsyncExecutor",
+    "run.fds": "capture_fds",
     "run.imports": "ImportController",
     "run.loop": "EventLoopCoordinator",
     "run.namespace": "NamespaceManager",

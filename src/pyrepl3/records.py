@@ -236,8 +236,8 @@ class Blocked(Record, tag=True, frozen=True, kw_only=True):
 class Notice(Record, tag=True, frozen=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
-    ``kind`` is a stable word: ``"unawaited"``, ``"output-cut"``, ``"abandoned"``, ``"task-failed"``,
-    ``"interrupting"``, ``"memory"``, ``"unprotected"``, ``"observer-failed"``.
+    ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
+    ``"interrupting"``, ``"unprotected"``, ``"observer-failed"``.
     """
 
     cell_id: str
