@@ -131,6 +131,7 @@ def test_scalars_and_dtypes_join_no_groups(live):
     assert {frozenset("a"), frozenset("b"), frozenset("x"), frozenset("y")} <= groups
 
 
+@pytest.mark.slow
 def test_a_big_array_is_written_only_when_it_was_touched(live):
     live.cell("import numpy as np\na = np.zeros(10**6)")
     assert live.cell("x = 1").size < 1000

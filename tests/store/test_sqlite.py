@@ -149,6 +149,7 @@ def test_the_same_engine_state_is_stored_once(path):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_commit_does_not_grow_with_the_number_of_epochs(path):
     """The rows that a commit writes, and those that a load reads, are bounded."""
     store = SqliteStore(path)
