@@ -71,7 +71,7 @@ def ask(execution: Execution, prompt: str, *, password: bool = False) -> str:
     finally:
         turn.release()
     if failures:
-        raise failures[0]
+        raise failures[0].with_traceback(None)  # where the host raised it is not the cell's concern
     return answers[0]
 
 
