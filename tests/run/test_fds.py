@@ -65,12 +65,16 @@ async def test_a_second_cell_runs_without_and_is_told():
     assert [e.kind for e in seen.events if isinstance(e, Notice)] == ["not-captured"]
 
 
-async def test_the_output_limit_holds_for_children():
+async def test_the_output_limit_holds_for_children_and_the_descriptors_come_back():
+    before = [os.fstat(fd)[:2] for fd in (1, 2)]
     async with open_session(stages=[capture_fds], limits=Limits(output=1000)) as session:
         outcome = await session.run("import subprocess; subprocess.run(['yes'])")
         assert isinstance(outcome.error, LimitExceededError)
         assert outcome.error.limit == "output"
         assert (await session.run("1 + 1")).value == 2
+        async with asyncio.timeout(20):
+            while [os.fstat(fd)[:2] for fd in (1, 2)] != before:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_child_that_outlives_its_cell_does_not_keep_it():

@@ -7,6 +7,7 @@ written to 1 and 2 counts as its output, also by other threads of the host. So i
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from pyrepl3.records import Cell, Stream
-    from pyrepl3.run.sink import Sink
+    from pyrepl3.run.execution import Execution
 
 DRAIN = 0.5
 """Seconds to wait at the end of a cell for what is still in the pipe, if a child keeps that open."""
+
+LOOK = 0.1
+"""Seconds between two looks whether the cell was left behind."""
 
 _mine = threading.Lock()
 
@@ -38,7 +42,7 @@ def capture_fds(cell: Cell, _code: CodeType | None = None) -> Iterator[None]:
     """
     execution = CURRENT.get()
     sink = None if execution is None else execution.sink
-    if sink is None:
+    if execution is None or sink is None:
         yield
         return
     if not _mine.acquire(blocking=False):
@@ -46,17 +50,12 @@ def capture_fds(cell: Cell, _code: CodeType | None = None) -> Iterator[None]:
         sink.notice("not-captured", text)
         yield
         return
+    captures = _Captures(execution)
     try:
-        _flush()
-        captures = [_Capture(1, "stdout", sink), _Capture(2, "stderr", sink)]
-        try:
-            yield
-        finally:
-            _flush()
-            for capture in captures:
-                capture.end()
+        yield
     finally:
-        _mine.release()
+        captures.end()
+        captures.join()
 
 
 def _flush() -> None:
@@ -65,28 +64,59 @@ def _flush() -> None:
             stream.flush()  # type: ignore[union-attr]
 
 
-class _Capture:
-    """One file descriptor, led into a pipe that a thread reads."""
+class _Captures:
+    """Both descriptors, led into pipes that threads read, until ``end``."""
 
-    def __init__(self, fd: int, stream: Stream, sink: Sink) -> None:
-        self._fd = fd
-        self._stream: Stream = stream
-        self._sink = sink
-        self._saved = os.dup(fd)
-        self._pipe, write = os.pipe()
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._lock = threading.Lock()
+        _flush()
+        self._saved = {fd: os.dup(fd) for fd in (1, 2)}
+        self._readers = [self._lead(1, "stdout"), self._lead(2, "stderr")]
+
+    def _lead(self, fd: int, stream: Stream) -> threading.Thread:
+        read, write = os.pipe()
         os.dup2(write, fd)
         os.close(write)
-        self._reader = threading.Thread(target=self._read, name="pyrepl3-capture", daemon=True)
-        self._reader.start()
+        reader = threading.Thread(
+            target=self._read, args=(read, stream), name="pyrepl3-capture", daemon=True
+        )
+        reader.start()
+        return reader
 
-    def _read(self) -> None:
-        while data := os.read(self._pipe, 65536):
-            # Past the output limit the cell is being stopped; the pipe is read on, so that no child hangs.
+    def _read(self, pipe: int, stream: Stream) -> None:
+        sink = self._execution.sink
+        assert sink is not None
+        while True:
+            ready, _, _ = select.select([pipe], [], [], LOOK)
+            if self._execution.abandoned:
+                # Its thread is inside a call, maybe for ever: nobody else would give them back. A
+                # child that still writes finds the pipe closed.
+                self.end()
+                break
+            if not ready:
+                continue
+            data = os.read(pipe, 65536)
+            if not data:
+                break
+            # Past the output limit the cell is being stopped; read on, so that no child hangs.
             with suppress(CellInterrupt, LimitExceededError):
-                self._sink.write_bytes(self._stream, data)
-        os.close(self._pipe)
+                sink.write_bytes(stream, data)
+        os.close(pipe)
 
     def end(self) -> None:
-        os.dup2(self._saved, self._fd)
-        os.close(self._saved)
-        self._reader.join(DRAIN)
+        """Give the descriptors back. Idempotent; any thread."""
+        with self._lock:
+            saved, self._saved = self._saved, {}
+            if not saved:
+                return
+            _flush()
+            for fd, kept in saved.items():
+                os.dup2(kept, fd)
+                os.close(kept)
+            _mine.release()
+
+    def join(self) -> None:
+        """Wait for what is still in the pipes."""
+        for reader in self._readers:
+            reader.join(DRAIN)
