@@ -1,0 +1,167 @@
+"""Each limit stops a cell in every mode, names itself and the cure, and leaves the session alive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from pyrepl3 import (
+    AsyncExecutor,
+    ExecutorConfig,
+    Failed,
+    LimitExceededError,
+    Limits,
+    MiB,
+    open_session,
+)
+from pyrepl3.config import unlimited
+
+SWALLOW = "\n    try:\n        {}\n    except BaseException:\n        pass"
+
+WALL = {
+    "await": "import asyncio\nawait asyncio.sleep(60)",
+    "plain": "while True: pass",
+    "blocking": "import time\ntime.sleep(60)",
+    "async loop": "async def f():\n    while True: pass\nawait f()",
+    "swallowed": "while True:" + SWALLOW.format("while True: pass"),
+    "swallowed await": "import asyncio\nwhile True:" + SWALLOW.format("await asyncio.sleep(60)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [False, True], ids=["", "background"])
+@pytest.mark.parametrize("source", WALL.values(), ids=WALL)
+async def test_a_cell_that_takes_too_long_is_stopped(source, background):
+    if background and source.startswith(("async def", "while True:\n    try:\n        while")):
+        pytest.skip("holds the loop of the session, which is the foreground's as well")
+    async with open_session(limits=Limits(wall=0.1)) as session:
+        await session.run("x = 1")
+        async with asyncio.timeout(20):
+            outcome = await session.run(source, background=background)
+        assert isinstance(outcome, Failed)
+        error = outcome.error
+        assert isinstance(error, LimitExceededError)
+        assert (error.limit, error.allowed) == ("wall", 0.1)
+        assert error.used >= 0.1
+        assert "raise Limits.wall or split the cell" in str(error)
+        assert (await session.run("x")).value == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [WALL["await"], WALL["plain"], WALL["swallowed"]])
+async def test_the_bare_executor_raises_it(source):
+    executor = AsyncExecutor(config=ExecutorConfig(max_execution_time=0.1, denied_modules=None))
+    with pytest.raises(LimitExceededError, match="wall limit exceeded"):
+        await executor.execute(source)
+    assert await executor.execute("1 + 1") == 2
+    executor.close()
+
+
+OUTPUT = {
+    "plain": "for _ in range(10 ** 9): print('x' * 100)",
+    "one print": "print('x' * 10 ** 6)",
+    "await": "import asyncio\nwhile True:\n    print('x' * 100)\n    await asyncio.sleep(0)",
+    "blocking": "import time\nwhile True:\n    print('x' * 100)\n    time.sleep(0)",
+    "stderr": "import sys\nwhile True: sys.stderr.write('x' * 100)",
+    "swallowed": "while True:" + SWALLOW.format("print('x' * 100)"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", OUTPUT.values(), ids=OUTPUT)
+async def test_a_cell_that_prints_too_much_is_stopped_and_what_fits_is_shown(source):
+    seen = []
+    async with open_session(limits=Limits(output=1000), observe=seen.append) as session:
+        async with asyncio.timeout(20):
+            outcome = await session.run(source)
+        assert isinstance(outcome.error, LimitExceededError)
+        assert outcome.error.limit == "output"
+        assert outcome.error.used > 1000
+        text = "".join(e.text for e in seen if type(e).__name__ == "Output")
+        assert 900 <= len(text) <= 1000
+        assert (await session.run("print('again')")).ok  # the limit is a cell's, not the session's
+
+
+async def test_output_up_to_the_limit_is_no_fault():
+    async with open_session(limits=Limits(output=6)) as session:
+        assert (await session.run("print('ä' * 2, end='xx')")).ok  # bytes of UTF-8
+        assert not (await session.run("print('ä' * 2, end='xxx')")).ok
+
+
+TASKS = {
+    "create_task": "import asyncio\nfor _ in range(50): asyncio.create_task(asyncio.sleep(60))",
+    "gather": "import asyncio\nawait asyncio.gather(*(asyncio.sleep(60) for _ in range(50)))",
+    "group": (
+        "import asyncio\nasync with asyncio.TaskGroup() as group:\n"
+        "    for _ in range(50): group.create_task(asyncio.sleep(60))"
+    ),
+    "swallowed": (
+        "import asyncio\nwhile True:" + SWALLOW.format("asyncio.create_task(asyncio.sleep(60))")
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("source", TASKS.values(), ids=TASKS)
+async def test_a_cell_that_starts_too_many_tasks_is_stopped(source):
+    async with open_session(limits=Limits(coroutines=10)) as session:
+        async with asyncio.timeout(20):
+            outcome = await session.run(source)
+        assert isinstance(outcome.error, LimitExceededError)
+        assert (outcome.error.limit, outcome.error.allowed) == ("coroutines", 10)
+        assert (await session.run("1 + 1")).value == 2
+
+
+async def test_tasks_that_are_done_do_not_count():
+    source = "import asyncio\nfor _ in range(50): await asyncio.create_task(asyncio.sleep(0))"
+    async with open_session(limits=Limits(coroutines=10)) as session:
+        assert (await session.run(source)).ok
+
+
+async def test_the_bare_executor_counts_the_tasks_of_cells_and_no_others():
+    executor = AsyncExecutor(
+        config=ExecutorConfig(max_coroutines=2, max_execution_time=None, denied_modules=None)
+    )
+    mine = [asyncio.ensure_future(asyncio.sleep(0)) for _ in range(5)]
+    with pytest.raises(LimitExceededError, match="coroutines limit exceeded"):
+        await executor.execute(
+            "import asyncio\ntasks = [asyncio.create_task(asyncio.sleep(9)) for _ in range(5)]"
+        )
+    more = [asyncio.ensure_future(asyncio.sleep(0)) for _ in range(5)]
+    await asyncio.gather(*mine, *more)
+    await executor.aclose()
+
+
+MEMORY = {
+    "at once": "data = b'x' * (n := 400 * 2 ** 20)",
+    "bit by bit": "data = []\nwhile True: data.append(b'x' * 2 ** 20)",
+    "await": "import asyncio\ndata = []\nwhile True:\n    data.append(b'x' * 2 ** 20)\n"
+    "    await asyncio.sleep(0)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", MEMORY.values(), ids=MEMORY)
+async def test_a_cell_by_which_the_process_grows_too_much_is_stopped(source):
+    gc.collect()  # what other tests left must not shrink the process meanwhile
+    async with open_session(limits=Limits(memory=100 * MiB)) as session:
+        async with asyncio.timeout(60):
+            outcome = await session.run(source)
+        assert isinstance(outcome.error, LimitExceededError)
+        assert outcome.error.limit == "memory"
+        assert outcome.error.used > 100 * MiB
+        assert (await session.run("data = None; 1 + 1")).value == 2
+
+
+async def test_a_limit_that_is_kept_costs_nothing():
+    async with open_session(config=ExecutorConfig(denied_modules=None)) as session:
+        assert (await session.run("import asyncio\nawait asyncio.sleep(0, 5)")).value == 5
+
+
+async def test_limits_replace_those_of_the_configuration():
+    config = unlimited()
+    async with open_session(config=config, limits=Limits(output=10)) as session:
+        assert not (await session.run("print('x' * 20)")).ok
