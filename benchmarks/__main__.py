@@ -43,9 +43,9 @@ def main() -> int:
 
 def run_part(part: str, report: Report, *, quick: bool) -> None:
     if part == "cells":
-        asyncio.run(cells.run(report, rounds=30 if quick else 200))
+        asyncio.run(cells.run(report, rounds=15 if quick else 100))
     elif part == "startup":
-        startup.run(report, rounds=4 if quick else 21)
+        startup.run(report, rounds=4 if quick else 15)
     elif part == "answering":
         answering.run(report, seconds=0.3 if quick else 2.0)
     elif part == "growth":

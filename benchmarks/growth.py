@@ -121,7 +121,8 @@ def _resident() -> int:
 
 def run(report: Report, *, cells: int, kept: int, kinds: list[str]) -> None:
     """``kept``: how many cells a session with a store runs; 0: none."""
-    plan = [(where, kind, cells) for kind in kinds for where in ("bare", "executor", "session")]
+    plan = [("bare", "plain", cells)]
+    plan += [(where, kind, cells) for kind in kinds for where in ("executor", "session")]
     if kept:
         plan.append(("kept", "plain", kept))
     grid = [["cells", "kind", "where", "RSS, MiB", "bytes a cell", "objects a cell", TIMES]]
