@@ -177,7 +177,8 @@ def host_main(
     To be called on the main thread. While a cell runs Ctrl-C interrupts it; while none runs
     ``on_sigint`` is called (on the main thread). One session at a time. What ``main`` raises comes out.
     """
-    from pyrepl3.run.host import LoopHost, MainThread  # noqa: PLC0415
+    from pyrepl3.run.host import LoopHost  # noqa: PLC0415
+    from pyrepl3.run.signals import MainThread  # noqa: PLC0415
 
     host = LoopHost("main", on_main=True)
     before = sys.modules["__main__"]

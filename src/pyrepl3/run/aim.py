@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from pyrepl3.errors import CellInterrupt
 from pyrepl3.run.execution import CURRENT, Execution, Stop
 from pyrepl3.run.monitor import Monitor, handles
-from pyrepl3.run.points import ENTRY, SAFE, is_engine, is_spared
+from pyrepl3.run.points import ENTRY, SAFE, is_call, is_engine, is_spared
 from pyrepl3.run.sources import is_cell
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 GRACE = 1.0  # seconds between the stages; amendment 13
 BRIEFLY = 0.1  # seconds that the handlers of an exception have at stage 2
@@ -38,11 +38,14 @@ def _decide(code: CodeType, offset: int) -> BaseException | None:
     return _choose(execution, code, offset)
 
 
-def decide_in_handler(code: CodeType) -> BaseException | None:
-    """The same for a signal handler that interrupted ``code``; calls there can be broken."""
+def decide_in_handler(frame: FrameType) -> BaseException | None:
+    """The same for a signal handler that interrupted ``frame``; a call that it is in breaks."""
     execution = CURRENT.get()
+    code = frame.f_code
     if execution is None or is_engine(code.co_filename):
         return None
+    if MONITOR.armed and not is_call(code, frame.f_lasti):
+        return None  # the monitor is about to, and better
     return _choose(execution, code, -1)
 
 

@@ -18,7 +18,6 @@ While the loop does not answer because another task of ours holds it, that task 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import threading
 import time
@@ -28,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3.errors import CellInterrupt, LimitExceededError
 from pyrepl3.records import Cell, Notice
 from pyrepl3.run.aim import GRACE, MONITOR, in_main_line
-from pyrepl3.run.execution import Execution, Group, Stop
+from pyrepl3.run.execution import CURRENT, Execution, Group, Stop
 from pyrepl3.run.monitor import throw
 from pyrepl3.run.points import _OURS as _OURS  # noqa: PLC0414  until tracebacks.py lets go of it
 from pyrepl3.run.points import is_ours, is_spared
+from pyrepl3.run.signals import kick
 from pyrepl3.run.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ __all__ = [
     "free_loop",
     "in_main_line",
     "request_stop",
-    "take_kick",
 ]
 
 # Reentrant: a signal handler may come in between, on the thread that holds it.
@@ -153,7 +152,7 @@ def _deliver(execution: Execution, stop: Stop) -> None:
         except RuntimeError:  # the loop is closed: nothing awaits on it any more
             return
     if execution.on_main and threading.current_thread() is not threading.main_thread():
-        _kick()
+        kick()
 
 
 def _answer(execution: Execution, stop: Stop) -> None:
@@ -173,6 +172,10 @@ def _answer(execution: Execution, stop: Stop) -> None:
     if stop.stage > 1:  # what it waits for may swallow that, and it would never hear of it
         for waited in _awaited(task):
             execution.group.targets[waited] = stop
+    if stop.stage > 2:  # nor does a TaskGroup cancel its tasks twice
+        for other in asyncio.all_tasks(execution.loop):
+            if other is not task and other.get_context().get(CURRENT) is execution:
+                other.cancel()
 
 
 def _awaited(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
@@ -204,17 +207,19 @@ def _tick(execution: Execution, stop: Stop) -> None:
     with _lock:
         if execution.finished or execution.abandoned:
             return
+        # A loop has answered once _answer ran, whatever the cell made of it.
+        seen = stop.delivered or (execution.loop is not None and not stop.asked)
+        if seen and stop.stage == 1:
+            MONITOR.disarm(execution)  # it cleans up, at full speed
         if stop.stage < 3 and now >= stop.due:
             _press(execution, stop)
-        if stop.stage == 1 and stop.delivered:
-            MONITOR.disarm(execution)  # it cleans up, at full speed
-        else:
+        elif not seen or stop.stage > 1:
             stop.anywhere = True
             if stop.stage > 1:
                 stop.delivered = False  # each await may swallow one cancellation
             _deliver(execution, stop)
     WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
-    if not stop.delivered:
+    if not seen:
         _look(execution, stop, now)
 
 
@@ -284,8 +289,8 @@ _RUN_FOREVER = asyncio.BaseEventLoop.run_forever.__code__
 
 
 def _find_loop(frame: FrameType | None) -> asyncio.AbstractEventLoop | None:
-    """The innermost event loop that runs on the stack of ``frame``."""
-    while frame is not None:
+    """The innermost event loop that the cell itself runs, on the stack of ``frame``."""
+    while frame is not None and not is_ours(frame.f_code.co_filename):
         if frame.f_code is _RUN_FOREVER:
             loop: asyncio.AbstractEventLoop | None = frame.f_locals.get("self")
             return loop
@@ -295,30 +300,10 @@ def _find_loop(frame: FrameType | None) -> asyncio.AbstractEventLoop | None:
 
 def _break_loop(execution: Execution, stop: Stop) -> None:
     """On a loop that the cell runs itself, by asyncio.run: its Runner cleans up behind this."""
-    if not execution.finished and not execution.abandoned:
+    # Waking the loop may be enough: the monitor hits it on its way here.
+    if not (stop.delivered or execution.finished or execution.abandoned):
         stop.delivered = True
         raise CellInterrupt
-
-
-# --- signals --------------------------------------------------------------------------------------------
-
-_kicks: list[None] = []
-
-
-def _kick() -> None:
-    """Send the main thread a signal, to break the call that it may be in."""
-    _kicks.append(None)
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, signal.SIGINT)
-
-
-def take_kick() -> bool:
-    """Whether the signal that came in is our own, not a person's. Main thread."""
-    # Signals of one kind melt into one while they wait; so do our kicks.
-    own = bool(_kicks)
-    _kicks.clear()
-    return own
 
 
 class ExecutionCancellation:

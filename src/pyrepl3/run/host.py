@@ -9,21 +9,18 @@ a sqlite3 connection from one cell works in any other, and in the CLI signals br
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import AsyncContextError
-from pyrepl3.run.aim import MONITOR, decide_in_handler
-from pyrepl3.run.cancel import take_kick
+from pyrepl3.run.aim import MONITOR
 from pyrepl3.run.coroutines import TaskFactory
 from pyrepl3.run.execution import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from pyrepl3.run.evaluator import Result
 
@@ -255,34 +252,3 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         f"background task {task.get_name()!r}" if isinstance(task, asyncio.Task) else "a callback"
     )
     execution.sink.notice("task-failed", f"{what} of cell {execution.cell.n} failed:\n{text}")
-
-
-class MainThread:
-    """Makes Ctrl-C reach the cell that runs on the main thread, while ``install``ed.
-
-    ``interrupt`` stops it and says whether there was one; where not, ``idle`` is called. The handler
-    raises where user code was interrupted, also inside sleep, lock and socket calls, never in ours.
-    """
-
-    def __init__(self, interrupt: Callable[[], bool], idle: Callable[[], object]) -> None:
-        self._interrupt = interrupt
-        self._idle = idle
-        self._before: Any = None
-
-    def install(self) -> None:
-        """Take SIGINT over. Main thread."""
-        self._before = signal.signal(signal.SIGINT, self._handle)
-
-    def restore(self) -> None:
-        """Give SIGINT back. Main thread."""
-        if signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, _number: int, frame: FrameType | None) -> None:
-        # A kick is a signal that request_stop sent, to break a call; it may come a moment late.
-        if not take_kick() and not self._interrupt():
-            self._idle()
-            return
-        error = None if frame is None else decide_in_handler(frame.f_code)
-        if error is not None:
-            raise error

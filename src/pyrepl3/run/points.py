@@ -78,3 +78,12 @@ def find_points(code: CodeType) -> bytes:
         previous, argument = op, instructions[offset + 1]
         start = offset + 2
     return bytes(points)
+
+
+def is_call(code: CodeType, offset: int) -> bool:
+    """Whether the instruction at ``offset`` may be waiting in C, which a signal breaks.
+
+    What a handler raises at a jump back is attributed to where it jumps to, in CPython 3.12: the handlers
+    of ``try: while True: pass`` would not see it.
+    """
+    return code.co_code[offset] not in (_BACK, _RESUME)
