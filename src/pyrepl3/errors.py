@@ -32,7 +32,12 @@ from typing import Literal
 
 type LimitName = Literal["wall", "memory", "output", "coroutines"]
 
-_UNITS: dict[str, str] = {"wall": " s", "memory": " bytes", "output": " bytes", "coroutines": ""}
+_FORMS: dict[str, str] = {
+    "wall": "{:g} s",
+    "memory": "{:,.0f} bytes",
+    "output": "{:,.0f} bytes",
+    "coroutines": "{:g}",
+}
 
 
 class PyREPL3Error(Exception):
@@ -79,10 +84,10 @@ class LimitExceededError(ExecutionError):
         super().__init__(limit, used, allowed)
 
     def __str__(self) -> str:
-        unit = _UNITS[self.limit]
+        form = _FORMS[self.limit]
         return (
-            f"{self.limit} limit exceeded: used {self.used:g}{unit} of {self.allowed:g}{unit}; "
-            f"raise Limits.{self.limit} or split the cell"
+            f"{self.limit} limit exceeded: used {form.format(self.used)} of "
+            f"{form.format(self.allowed)}; raise Limits.{self.limit} or split the cell"
         )
 
 

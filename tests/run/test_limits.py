@@ -136,7 +136,6 @@ async def test_the_bare_executor_counts_the_tasks_of_cells_and_no_others():
 
 
 MEMORY = {
-    "at once": "data = b'x' * (n := 400 * 2 ** 20)",
     "bit by bit": "data = []\nwhile True: data.append(b'x' * 2 ** 20)",
     "await": "import asyncio\ndata = []\nwhile True:\n    data.append(b'x' * 2 ** 20)\n"
     "    await asyncio.sleep(0)",
