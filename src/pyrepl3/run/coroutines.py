@@ -50,7 +50,10 @@ class CoroutineManager:
                 continue
             try:
                 coro.close()
-            except (RuntimeError, ValueError):  # it ignored GeneratorExit, or it is running right now
+            except (
+                RuntimeError,
+                ValueError,
+            ):  # it ignored GeneratorExit, or it is running right now
                 stats["errors"] += 1
             except BaseException:  # noqa: BLE001  its own clean-up raised: it is closed all the same
                 stats["errors"] += 1
@@ -137,5 +140,3 @@ def _count(execution: Execution, coro: Any) -> None:
         if execution.stop is not None:
             execution.stop.delivered = True
         raise CellInterrupt
-
-
