@@ -43,7 +43,7 @@ def main() -> int:
 
 def run_part(part: str, report: Report, *, quick: bool) -> None:
     if part == "cells":
-        asyncio.run(cells.run(report, rounds=15 if quick else 100))
+        asyncio.run(cells.run(report, rounds=15 if quick else 70))
     elif part == "startup":
         startup.run(report, rounds=4 if quick else 15)
     elif part == "answering":

@@ -31,7 +31,6 @@ KINDS = {
     "function": "def function(a, b={n}):\n    return a + b + {n}\nfunction(1)",
     "class": "class Thing:\n    number = {n}\n    def get(self):\n        return self.number + {n}",
     "await": "await asyncio.sleep(0, {n})",
-    "print": "print('cell', {n})",
 }
 FLAT_OBJECTS = 0.5  # blocks that Python's allocator has handed out, a cell: a leak has 1 and more
 FLAT_BYTES = 128  # a cell: over 8,000 cells one arena of that allocator, of 1 MiB, more or less
