@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -27,8 +28,10 @@ def unpacked(name: str, version: str) -> Path:
         command = [*_pip(), "download", "--quiet", "--no-deps", "--no-binary", name]
         subprocess.run([*command, "--dest", str(downloads), f"{name}=={version}"], check=True)
         archive = next(downloads.glob(f"{name}-{version}.tar.*"))
-        with tarfile.open(archive) as tar:
-            tar.extractall(cache, filter="data")
+        # Beside its place first: a folder that is there is whole.
+        with tempfile.TemporaryDirectory(dir=cache) as beside, tarfile.open(archive) as tar:
+            tar.extractall(beside, filter="data")
+            Path(beside, folder.name).rename(folder)
     return folder
 
 
