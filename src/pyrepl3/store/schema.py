@@ -1,7 +1,7 @@
 """A file name in, an open SQLite connection with our tables out, or an error that says what the file is.
 
 ``blob`` and ``part`` hold bytes, ``epoch`` what changed and the receipt, ``keyframe`` now and then the
-whole map from name to blob, ``head`` the epoch that is current.
+whole map from name to blob, ``head`` the epoch that is current and the highest cell count so far.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ CREATE TABLE epoch (
     change BLOB NOT NULL, receipt BLOB NOT NULL, sum INTEGER NOT NULL
 );
 CREATE TABLE keyframe (epoch INTEGER PRIMARY KEY, map BLOB NOT NULL, sum INTEGER NOT NULL);
-CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL);
-INSERT INTO head VALUES (1, 0);
+CREATE TABLE head (
+    one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, count INTEGER NOT NULL
+);
+INSERT INTO head VALUES (1, 0, 0);
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 COMMIT;

@@ -46,7 +46,7 @@ class SqliteStore:
         self._where = str(path)
         self._lock: SessionLock | None = None
         self._db: sqlite3.Connection | None = None
-        self._head = self._last_epoch = self._last_blob = 0
+        self._head = self._count = self._last_epoch = self._last_blob = 0
         # The epoch last worked with: its map, and the weight of the changes since a keyframe.
         self._at: tuple[int, NameMap, int] = (0, NameMap({}, 0), 0)
         self._engine: tuple[int, bytes] = (0, b"")  # the last one, so that it is not repeated
@@ -101,13 +101,16 @@ class SqliteStore:
             if wants_keyframe(weight, names):
                 keyframe, weight = names.copy(), 0
                 keyframe.apply(change)
-            self._write(epoch, parent, delta.size, change, encode_receipt(receipt), rows, keyframe)
+            count = max(self._count, receipt.cell.n)
+            packed = encode_receipt(receipt)
+            self._write(epoch, parent, delta.size, count, change, packed, rows, keyframe)
             # From here on nothing can fail: memory follows the disk.
             if keyframe is None:
                 names.apply(change)
             self._at = (epoch, keyframe or names, weight)
             self._engine = engine
             self._head, self._last_epoch, self._last_blob = epoch, epoch, blob
+            self._count = count
             return epoch
 
     def load(self, epoch: int | None = None) -> Snapshot:
@@ -132,7 +135,8 @@ class SqliteStore:
             engine = b""
             if state.engine:
                 ((_, engine),) = read_blobs(db, [state.engine], {}, self._where)
-            return Snapshot(epoch=number, blobs=blobs, lost=lost, engine=engine)
+            count = self._count
+            return Snapshot(epoch=number, count=count, blobs=blobs, lost=lost, engine=engine)
 
     def history(self, epoch: int | None = None) -> Sequence[Epoch]:
         """The line of epochs that leads to ``epoch`` (None: the head), oldest first.
@@ -197,12 +201,12 @@ class SqliteStore:
     def _look(self) -> None:
         """Take over what the disk says; at the start, and when a commit failed."""
         db = self._use()
-        row = db.execute("SELECT epoch FROM head").fetchone()
+        row = db.execute("SELECT epoch, count FROM head").fetchone()
         if row is None:
             raise corrupt(self._where, "the number of the last epoch")
         # sqlite_sequence outlives deleted rows, so numbers only grow.
         last = dict(db.execute("SELECT name, seq FROM sqlite_sequence"))
-        self._head = row[0]
+        self._head, self._count = row
         self._last_epoch, self._last_blob = last.get("epoch", 0), last.get("blob", 0)
         self._at, self._engine = (0, NameMap({}, 0), 0), (0, b"")
 
@@ -211,6 +215,7 @@ class SqliteStore:
         epoch: int,
         parent: int,
         size: int,
+        count: int,
         change: Change,
         receipt: bytes,
         blobs: list[tuple[int, bytes]],
@@ -226,7 +231,7 @@ class SqliteStore:
             db.execute("INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?)", row)
             if keyframe is not None:
                 write_keyframe(db, epoch, keyframe)
-            db.execute("UPDATE head SET epoch = ?", (epoch,))
+            db.execute("UPDATE head SET epoch = ?, count = ?", (epoch, count))
             db.execute("COMMIT")
         except BaseException:
             # A COMMIT that failed may have ended the transaction or not, and even have succeeded.

@@ -212,7 +212,7 @@ def _move_changes_the_head_and_deletes_nothing(fresh: Fresh) -> None:
     third = store.commit(make_delta({"y": b"3"}), make_receipt(2), parent=first)
     assert third > second
     store.move(0)
-    assert store.load() == Snapshot(epoch=0)
+    assert store.load() == Snapshot(epoch=0, count=2)
     store.close()
 
 
@@ -302,6 +302,31 @@ def _what_was_committed_is_there_after_closing(fresh: Fresh) -> None:
     store.close()
 
 
+def _the_cell_count_is_the_highest_of_any_epoch(fresh: Fresh) -> None:
+    """Else a cell id would be used twice."""
+    store = fresh()()
+    assert store.load().count == 0
+    first = store.commit(make_delta({"x": b"1"}), make_receipt(1), parent=0)
+    second = store.commit(make_delta({"x": b"2"}), make_receipt(5), parent=first)
+    third = store.commit(make_delta(), make_receipt(3), parent=second)  # of a background cell
+    assert [store.load(epoch).count for epoch in (0, first, second, third)] == [5] * 4
+    store.move(first)
+    assert store.load().count == 5
+    store.close()
+
+
+def _the_cell_count_is_there_after_closing(fresh: Fresh) -> None:
+    place = fresh()
+    store = place()
+    first = store.commit(make_delta({"x": b"1"}), make_receipt(7), parent=0)
+    store.commit(make_delta({"x": b"1"}), make_receipt(6), parent=first)
+    store.move(0)
+    store.close()
+    store = place()
+    assert store.load().count == 7
+    store.close()
+
+
 def _the_head_is_there_after_closing(fresh: Fresh) -> None:
     place = fresh()
     store = place()
@@ -335,6 +360,7 @@ _ALWAYS = (
     _a_branch_leaves_the_other_line_alone,
     _move_changes_the_head_and_deletes_nothing,
     _unknown_epochs_are_refused,
+    _the_cell_count_is_the_highest_of_any_epoch,
     _any_text_in_a_receipt_can_be_stored,
     _odd_names_and_big_blobs_can_be_stored,
     _hundreds_of_epochs_are_one_line,
@@ -343,5 +369,6 @@ _ALWAYS = (
 _DURABLE = (
     _what_was_committed_is_there_after_closing,
     _the_head_is_there_after_closing,
+    _the_cell_count_is_there_after_closing,
     _a_session_is_open_once,
 )
