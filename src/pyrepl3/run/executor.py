@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyrepl3.errors import CancellationError
 from pyrepl3.lang.blocking import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
 from pyrepl3.records import (
     Cell,
@@ -254,11 +255,20 @@ class AsyncExecutor(CellRunner):
         sink = execution.sink = Sink(execution, observe, allowed=allowed, pace=pace)
         self._routing.begin(execution)
         begun = time.perf_counter()
+        cancelled: asyncio.CancelledError | None = None
         try:
             result = await self._go(execution)
+        except asyncio.CancelledError as error:
+            # The caller's. Whoever was told that the cell began is told of its end, too.
+            if execution.mode is ExecutionMode.UNKNOWN:
+                raise
+            cancelled = error
+            result = False, CancellationError(f"cell {cell.n} was interrupted with its caller")
         finally:
             tidy(execution, self._routing)
         duration = time.perf_counter() - begun
         outcome = make_outcome(execution, result, duration)
         sink.emit(Finished(outcome=outcome))
+        if cancelled is not None:
+            raise cancelled
         return outcome

@@ -36,7 +36,7 @@ class _Call[T]:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()
         self.task: asyncio.Task[T] | None = None
-        self.cancelled = False
+        self.cancelled = self.over = False
 
     def send(self, host: LoopHost) -> None:
         """Have it begun by the host. Any thread."""
@@ -131,7 +131,12 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
-        call = _Call(lambda: self.executor.run(cell, observe, pace))
+        def tell(event: Event) -> None:
+            # What was left behind comes to an end of its own, which is not the one that was told.
+            if not (call.over and isinstance(event, Finished)):
+                observe(event)
+
+        call = _Call(lambda: self.executor.run(cell, tell, pace))
         self._flying[cell.id] = cell, observe, call
         try:
             call.send(self._host)
@@ -264,6 +269,7 @@ class ThreadRunner:
             if call.task is None:
                 call.send(host)
                 continue
+            call.over = True
             error = CancellationError(f"cell {cell.n} was interrupted")
             if cell is execution.cell:
                 outcome = make_outcome(execution, (False, error), 0.0)
