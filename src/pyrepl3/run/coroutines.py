@@ -90,6 +90,18 @@ def describe_task(task: asyncio.Task[Any]) -> TaskInfo:
     return TaskInfo(name=task.get_name(), cell_id=cell_id, where=where)
 
 
+class CellTask(asyncio.Task[Any]):
+    """A task that keeps the name it was born with where it is given None.
+
+    CPython 3.13.0 gives each task that a factory made the name ``"None"``, unless its caller named it.
+    """
+
+    def set_name(self, value: object, /) -> None:
+        """Set the name."""
+        if value is not None:
+            super().set_name(value)
+
+
 class TaskFactory:
     """Makes the tasks of a loop; counts those of cells that have a limit and holds those of cells.
 
@@ -116,7 +128,7 @@ class TaskFactory:
         if self._before is not None:
             task = cast("asyncio.Task[Any]", self._before(loop, coro, **options))
         else:
-            task = asyncio.Task(coro, loop=loop, **options)
+            task = CellTask(coro, loop=loop, **options)
         if execution is not None:
             self._held.add(task)
             task.add_done_callback(self._held.discard)

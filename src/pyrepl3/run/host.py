@@ -237,6 +237,8 @@ class _StandIn:
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler: tell the cell whose task or callback failed."""
+    if sys.is_finalizing():
+        return  # nothing can be imported, and nobody listens
     # asyncio calls this in the Context of the task or the callback.
     execution = CURRENT.get()
     if execution is None or execution.sink is None:
