@@ -24,36 +24,31 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import CellInterrupt, LimitExceededError
-from pyrepl3.records import Cell, Notice
-from pyrepl3.run.aim import GRACE, MONITOR, in_main_line
+from pyrepl3.errors import LimitExceededError
+from pyrepl3.records import Cell
+from pyrepl3.run.aim import GRACE, MONITOR
 from pyrepl3.run.execution import CURRENT, Execution, Group, Stop
 from pyrepl3.run.monitor import throw
-from pyrepl3.run.points import _OURS as _OURS  # noqa: PLC0414  until tracebacks.py lets go of it
-from pyrepl3.run.points import is_ours, is_spared
 from pyrepl3.run.signals import kick
+from pyrepl3.run.stuck import look
 from pyrepl3.run.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from pyrepl3.run.executor import AsyncExecutor
 
-TICK = 0.05  # seconds between two looks at a cell that is being stopped
-STUCK = 0.1  # seconds without a move until a call counts as one that cannot be broken
-
 __all__ = [
     "GRACE",
-    "MONITOR",
     "TICK",
     "ExecutionCancellation",
     "claim",
     "finish",
     "free_loop",
-    "in_main_line",
     "request_stop",
 ]
+
+TICK = 0.05  # seconds between two looks at a cell that is being stopped
 
 # Reentrant: a signal handler may come in between, on the thread that holds it.
 _lock = threading.RLock()
@@ -220,90 +215,7 @@ def _tick(execution: Execution, stop: Stop) -> None:
             _deliver(execution, stop)
     WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
     if not seen:
-        _look(execution, stop, now)
-
-
-# --- looking at a cell that does not stop ---------------------------------------------------------------
-
-
-def _look(execution: Execution, stop: Stop, now: float) -> None:
-    loop, thread = execution.loop, execution.thread
-    if loop is not None:
-        thread = getattr(loop, "_thread_id", None) or thread
-        if stop.asked:
-            _suspect(execution, stop, loop)
-    frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way
-    if frame is None:
-        return
-    if execution not in MONITOR.armed:
-        _throw(execution, stop, thread, frame)
-        return
-    place = id(frame), frame.f_lasti
-    if place != stop.place:
-        stop.place, stop.seen = place, now
-    elif now - stop.seen >= STUCK and not _waits_for_us(frame):
-        stop.seen = now
-        nested = _find_loop(frame)
-        if nested is not None and nested is not loop:
-            nested.call_soon_threadsafe(_break_loop, execution, stop)
-        elif execution.abandon is not None:
-            execution.abandon()
-        elif execution.sink is not None and not stop.told:
-            stop.told = True
-            text = "inside a call that cannot be interrupted; waiting for it to return"
-            execution.sink.emit(Notice(cell_id=execution.cell.id, kind="interrupting", text=text))
-
-
-def _suspect(execution: Execution, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
-    """The loop has not answered for a while: who has held it at two looks in a row is cancelled."""
-    holder = asyncio.current_task(loop)
-    if holder is not None and holder is execution.task:
-        return
-    if stop.suspect is not None and stop.suspect[0] is holder:
-        execution.group.targets[holder] = stop
-    stop.suspect = (holder,)
-
-
-def _throw(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> None:
-    """Without a tool at sys.monitoring: the older means, which ``except`` swallows."""
-    if is_spared(frame.f_code.co_filename) or (stop.thrown and stop.stage == 1):
-        return
-    loop = execution.loop
-    holder = None if loop is None else asyncio.current_task(loop)
-    if holder is execution.task:
-        stop.thrown = stop.delivered = True
-        throw(thread, CellInterrupt)
-    elif holder in execution.group.targets:
-        stop.thrown = True
-        throw(thread, asyncio.CancelledError)
-
-
-def _waits_for_us(frame: FrameType | None) -> bool:
-    """Whether the code below is our own: it waits for a reader or an answer, and looks by itself."""
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back
-    return frame is not None and is_ours(frame.f_code.co_filename)
-
-
-_RUN_FOREVER = asyncio.BaseEventLoop.run_forever.__code__
-
-
-def _find_loop(frame: FrameType | None) -> asyncio.AbstractEventLoop | None:
-    """The innermost event loop that the cell itself runs, on the stack of ``frame``."""
-    while frame is not None and not is_ours(frame.f_code.co_filename):
-        if frame.f_code is _RUN_FOREVER:
-            loop: asyncio.AbstractEventLoop | None = frame.f_locals.get("self")
-            return loop
-        frame = frame.f_back
-    return None
-
-
-def _break_loop(execution: Execution, stop: Stop) -> None:
-    """On a loop that the cell runs itself, by asyncio.run: its Runner cleans up behind this."""
-    # Waking the loop may be enough: the monitor hits it on its way here.
-    if not (stop.delivered or execution.finished or execution.abandoned):
-        stop.delivered = True
-        raise CellInterrupt
+        look(execution, stop, now)
 
 
 class ExecutionCancellation:

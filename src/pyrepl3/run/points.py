@@ -52,7 +52,7 @@ def is_engine(filename: str) -> bool:
 _OP = opcode.opmap
 _CALLS = {_OP[name] for name in ("CALL", "CALL_FUNCTION_EX", "CALL_KW") if name in _OP}
 _RESUME, _BACK, _EXTENDED = _OP["RESUME"], _OP["JUMP_BACKWARD"], _OP["EXTENDED_ARG"]
-_AWAIT, _HANDLER = _OP["GET_AWAITABLE"], _OP["PUSH_EXC_INFO"]
+_CACHE, _AWAIT, _HANDLER = _OP["CACHE"], _OP["GET_AWAITABLE"], _OP["PUSH_EXC_INFO"]
 _INNER = 2  # RESUME after `yield from` and `await` is no such point; Include/internal/pycore_opcode_utils.h
 
 SAFE, ENTRY = 1, 2
@@ -62,21 +62,23 @@ def find_points(code: CodeType) -> bytes:
     """For each offset of ``code``: SAFE to raise at, the ENTRY of a handler, or 0."""
     instructions = code.co_code
     points = bytearray(len(instructions))
-    start = previous = argument = 0  # of the instruction, and of the one before it; 0 is CACHE
+    previous = argument = 0  # of the instruction before
+    start = -1  # where the EXTENDED_ARGs of this one begin
     for offset in range(0, len(instructions), 2):
         op = instructions[offset]
-        if op == 0:
+        if op == _CACHE:
+            continue
+        if op == _EXTENDED:
+            start = offset if start < 0 else start
             continue
         after_call = previous in _CALLS and op != _AWAIT
         entered = previous == _RESUME and argument & 3 < _INNER
         if op == _BACK or after_call or entered:
-            points[start] = points[offset] = SAFE
+            # Events come at the first of them, too.
+            points[offset] = points[offset if start < 0 else start] = SAFE
         elif op == _HANDLER:
             points[offset] = ENTRY
-        if op == _EXTENDED:
-            continue  # the next one is the same instruction; events come at the first of them
-        previous, argument = op, instructions[offset + 1]
-        start = offset + 2
+        previous, argument, start = op, instructions[offset + 1], -1
     return bytes(points)
 
 
