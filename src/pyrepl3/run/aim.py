@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyrepl3.errors import CellInterrupt
 from pyrepl3.run.execution import CURRENT, Execution, Stop
 from pyrepl3.run.monitor import Monitor, handles
-from pyrepl3.run.points import ENTRY, SAFE, is_call, is_engine, is_spared
+from pyrepl3.run.points import ENTRY, SAFE, called_by_us, is_call, is_engine, is_spared
 from pyrepl3.run.sources import is_cell
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def decide_in_handler(frame: FrameType) -> BaseException | None:
     """The same for a signal handler that interrupted ``frame``; a call that it is in breaks."""
     execution = CURRENT.get()
     code = frame.f_code
-    if execution is None or is_engine(code.co_filename):
+    if execution is None or is_engine(code.co_filename) or called_by_us(frame):
         return None
     if MONITOR.armed and not is_call(code, frame.f_lasti):
         return None  # the monitor is about to, and better

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pyrepl3.errors import CellInterrupt, LimitExceededError
 from pyrepl3.records import TaskInfo
+from pyrepl3.run.aim import in_main_line
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.execution import CURRENT, Execution, Group
 
@@ -146,9 +147,10 @@ def _count(execution: Execution, coro: Any) -> None:
     if used > execution.tasks_allowed:
         coro.close()
         error = LimitExceededError("coroutines", used, execution.tasks_allowed)
-        if execution.finished:
-            raise error
         request_stop(execution, error)
+        if execution.finished or not in_main_line(execution):
+            # Not CellInterrupt: a KeyboardInterrupt in a task would stop the whole loop.
+            raise error
         if execution.stop is not None:
             execution.stop.delivered = True
         raise CellInterrupt

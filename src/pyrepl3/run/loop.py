@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,14 +32,17 @@ class EventLoopCoordinator:
         return self._own is not None and not self._own.is_closed()
 
     def ensure_event_loop(self) -> asyncio.AbstractEventLoop:
-        """The running loop; else the one made here before; else a new one, set as current."""
+        """The running loop; else the one that is set as current; else a new one, made here and set."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.in_async_context = False
+            current = _current_loop()
+            if current is not None and not current.is_closed():
+                return current
             if self._own is None or self._own.is_closed():
                 self._own = asyncio.new_event_loop()
-                asyncio.set_event_loop(self._own)
+            asyncio.set_event_loop(self._own)
             return self._own
         self.in_async_context = True
         return loop
@@ -74,5 +78,18 @@ class EventLoopCoordinator:
         own, self._own = self._own, None
         if own is not None and not own.is_running() and not own.is_closed():
             own.run_until_complete(own.shutdown_asyncgens())
+            current = _current_loop()
             own.close()
-            asyncio.set_event_loop(None)
+            if current is own:
+                asyncio.set_event_loop(None)
+
+
+def _current_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that is set as current on this thread. Unlike asyncio.get_event_loop never makes one."""
+    with warnings.catch_warnings():
+        # Where none is set asyncio warns first, and makes one then.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            return asyncio.get_event_loop()
+        except (RuntimeError, DeprecationWarning):
+            return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 # Code that never has an exception of ours raised into it: its invariants would break.
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
@@ -40,6 +40,13 @@ def is_ours(filename: str) -> bool:
 def is_engine(filename: str) -> bool:
     """Whether code of this file is ours or asyncio's: a signal does not raise there either."""
     return filename.startswith((_OURS, _ASYNCIO))
+
+
+def called_by_us(frame: FrameType | None) -> bool:
+    """Whether ``frame`` is of threading, say, and works for code of ours: a lock or a queue of ours."""
+    while frame is not None and frame.f_code.co_filename in _SPARED:
+        frame = frame.f_back
+    return frame is not None and is_ours(frame.f_code.co_filename)
 
 
 # --- where an exception may be raised ---------------------------------------------------------------

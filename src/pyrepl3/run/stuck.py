@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt
 from pyrepl3.records import Notice
 from pyrepl3.run.aim import MONITOR
 from pyrepl3.run.monitor import throw
-from pyrepl3.run.points import is_call, is_ours, is_spared
+from pyrepl3.run.points import called_by_us, is_call, is_ours, is_spared
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -46,7 +45,8 @@ def look(execution: Execution, stop: Stop, now: float) -> None:
             stop.delivered = True  # it moved, so it was hit: now it cleans up
     elif hit is not None and (stop.stage == 1 or now - hit[1] < STUCK):
         stop.seen = now  # it runs Python, cleaning up or refusing; the next stage sees to that
-    elif now - stop.seen >= STUCK and not _waits_for_us(frame):
+    # Our own code waits for a reader or an answer, and looks by itself.
+    elif now - stop.seen >= STUCK and not called_by_us(frame):
         stop.seen = now
         _leave(execution, stop, frame)
 
@@ -87,13 +87,6 @@ def _throw(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> N
     elif holder in execution.group.targets:
         stop.thrown = True
         throw(thread, asyncio.CancelledError)
-
-
-def _waits_for_us(frame: FrameType | None) -> bool:
-    """Whether the code below is our own: it waits for a reader or an answer, and looks by itself."""
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back
-    return frame is not None and is_ours(frame.f_code.co_filename)
 
 
 _RUN_FOREVER = asyncio.BaseEventLoop.run_forever.__code__

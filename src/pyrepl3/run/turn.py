@@ -50,21 +50,20 @@ class Turn:
 
     def release(self) -> None:
         """Give the turn to the first who waits."""
-        if self._waiters:
-            self._pass_on()
-            return
-        self._gate.release()
-        # Somebody came between the test and the release: the turn must not stay with nobody.
-        if self._waiters and self.acquire_nowait():
-            self._pass_on()
+        if not self._waiters:
+            self._gate.release()
+            # Somebody may have come between the test and the release: it must not stay with nobody.
+            if not (self._waiters and self.acquire_nowait()):
+                return
+        self._pass_on()
 
     def _pass_on(self) -> None:
         """Hand the turn, which the caller holds, to the first waiter whose loop still lives."""
         while True:
             try:
                 loop, future = self._waiters.popleft()
-            except IndexError:
-                self._gate.release()
+            except IndexError:  # the others gave up meanwhile
+                self.release()
                 return
             try:
                 loop.call_soon_threadsafe(_hand_over, future)
