@@ -91,7 +91,7 @@ def describe_task(task: asyncio.Task[Any]) -> TaskInfo:
     return TaskInfo(name=task.get_name(), cell_id=cell_id, where=where)
 
 
-class CellTask(asyncio.Task[Any]):
+class Task(asyncio.Task[Any]):
     """A task that keeps the name it was born with where it is given None.
 
     CPython 3.13.0 gives each task that a factory made the name ``"None"``, unless its caller named it.
@@ -129,7 +129,7 @@ class TaskFactory:
         if self._before is not None:
             task = cast("asyncio.Task[Any]", self._before(loop, coro, **options))
         else:
-            task = CellTask(coro, loop=loop, **options)
+            task = Task(coro, loop=loop, **options)
         if execution is not None:
             self._held.add(task)
             task.add_done_callback(self._held.discard)

@@ -131,6 +131,7 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
+
         def tell(event: Event) -> None:
             # What was left behind comes to an end of its own, which is not the one that was told.
             if not (call.over and isinstance(event, Finished)):

@@ -1,0 +1,99 @@
+"""The vocabulary: frozen values that cross every seam. No behaviour beyond reading them.
+
+``kw_only`` stands on every class because msgspec does not inherit it, ``frozen`` because mypy
+does not see that it is inherited.
+"""
+
+from __future__ import annotations
+
+from pyrepl3.records.cells import (
+    Cell,
+    ExecutionMode,
+    ModeReport,
+    Names,
+    Placement,
+    Reason,
+    Record,
+    Stream,
+)
+from pyrepl3.records.epochs import (
+    CHUNK,
+    FANOUT,
+    Blob,
+    Buffer,
+    Delta,
+    Epoch,
+    Receipt,
+    ReceiptStatus,
+    Snapshot,
+)
+from pyrepl3.records.events import (
+    Blocked,
+    Committed,
+    Event,
+    Finished,
+    Line,
+    Notice,
+    Restored,
+    Started,
+)
+from pyrepl3.records.outcomes import (
+    Display,
+    Done,
+    Failed,
+    Interrupted,
+    Outcome,
+    Output,
+    Replayed,
+)
+from pyrepl3.records.questions import (
+    Complete,
+    Explain,
+    Fetch,
+    Question,
+    TaskInfo,
+    Tasks,
+    Variables,
+)
+
+__all__ = [
+    "Blob",
+    "Blocked",
+    "Buffer",
+    "CHUNK",
+    "Cell",
+    "Committed",
+    "Complete",
+    "Delta",
+    "Display",
+    "Done",
+    "Epoch",
+    "Event",
+    "ExecutionMode",
+    "Explain",
+    "FANOUT",
+    "Failed",
+    "Fetch",
+    "Finished",
+    "Interrupted",
+    "Line",
+    "ModeReport",
+    "Names",
+    "Notice",
+    "Outcome",
+    "Output",
+    "Placement",
+    "Question",
+    "Reason",
+    "Receipt",
+    "ReceiptStatus",
+    "Record",
+    "Replayed",
+    "Restored",
+    "Snapshot",
+    "Started",
+    "Stream",
+    "TaskInfo",
+    "Tasks",
+    "Variables",
+]

@@ -1,0 +1,43 @@
+"""What a runner can be asked about the namespace and the tasks."""
+
+from __future__ import annotations
+
+from pyrepl3.records.cells import Record
+
+
+class Fetch(Record, frozen=True, kw_only=True):
+    """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound."""
+
+    name: str
+
+
+class Variables(Record, frozen=True, kw_only=True):
+    """Ask for the user's names. Answer: ``{name: type name}``, in the order of binding."""
+
+
+class Tasks(Record, frozen=True, kw_only=True):
+    """Ask for the background tasks. Answer: a tuple of TaskInfo."""
+
+
+class TaskInfo(Record, frozen=True, kw_only=True):
+    """A background task: the cell that started it, its name and where it waits."""
+
+    name: str
+    cell_id: str
+    where: str = ""
+
+
+class Complete(Record, frozen=True, kw_only=True):
+    """Ask for completions of ``source`` at ``cursor`` (characters). Answer: a tuple of str."""
+
+    source: str
+    cursor: int
+
+
+class Explain(Record, frozen=True, kw_only=True):
+    """Ask which way ``source`` would go, and why. Answer: a ModeReport."""
+
+    source: str
+
+
+type Question = Fetch | Variables | Tasks | Complete | Explain
