@@ -100,10 +100,16 @@ class Receipt(Record, frozen=True, kw_only=True):
 
 
 class Epoch(Record, frozen=True, kw_only=True):
-    """One entry of a session's history: ``parent`` is 0 for the first."""
+    """One entry of a session's history: ``parent`` is 0 for the first.
+
+    ``stored`` and ``deleted`` are the names that its delta wrote and removed, as ``lost`` has those that
+    it could not store.
+    """
 
     epoch: int
     parent: int
     receipt: Receipt
     size: int = 0
+    stored: frozenset[str] = frozenset()
+    deleted: frozenset[str] = frozenset()
     lost: Mapping[str, str] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from pyrepl3.errors import SessionClosedError, SessionError, StoreError
+from pyrepl3.errors import StoreError
 from pyrepl3.records import (
     Cell,
     Committed,
@@ -20,26 +20,26 @@ from pyrepl3.records import (
     Explain,
     Fetch,
     Notice,
-    Restored,
     Tasks,
     Variables,
 )
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
 from pyrepl3.session.telling import Telling
+from pyrepl3.session.travel import Travel
 from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator
     from types import TracebackType
 
     from pyrepl3.ports import Observer, Pace, Runner, Store
-    from pyrepl3.records import Epoch, Event, ModeReport, Outcome, TaskInfo
+    from pyrepl3.records import Event, ModeReport, Outcome, TaskInfo
 
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session:
+class Session(Travel):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
@@ -207,53 +207,6 @@ class Session:
         tell(Committed(cell_id=cell.id, epoch=epoch, size=delta.size, lost=delta.lost))
         return msgspec.structs.replace(outcome, epoch=epoch)
 
-    async def resume(self) -> None:
-        """Go on from the last epoch in the store; called once, when the session is opened."""
-        if self._store is not None:
-            await self._load(None)
-
-    async def restore(self, epoch: int) -> Mapping[str, str]:
-        """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
-
-        Nothing is deleted: the next cell starts a new line from there. Background tasks go on. Raises
-        SessionError while a cell runs, StoreError for an epoch that is not there.
-        """
-        self._check()
-        if self._store is None:
-            raise SessionError("this session is not kept; open it with a name to have epochs")
-        if self._running:
-            raise SessionError("a cell is running; interrupt it or wait before restoring")
-        async with self._turn:
-            self._check()
-            await to_its_end(self._load(epoch))
-        return self.lost
-
-    async def _load(self, epoch: int | None) -> None:
-        store = self._store
-        assert store is not None
-        snapshot = await self._call(lambda: store.load(epoch))
-        self.count = max(self.count, snapshot.count)
-        if epoch is None and snapshot.epoch == 0:
-            return
-        self.lost = await self._runner.restore(snapshot)
-        # From here on the next commit belongs after this epoch, also if the head cannot be moved now.
-        self.epoch = snapshot.epoch
-        names = frozenset(name for blob in snapshot.blobs for name in blob.names)
-        lost = dict(self.lost)
-        tell = self._telling.join("", self._observe)
-        tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
-        if epoch is not None:
-            await self._call(lambda: store.move(snapshot.epoch))
-
-    async def history(self) -> Sequence[Epoch]:
-        """The epochs that led here, oldest first, each with the record of its cell."""
-        self._check()
-        store, epoch = self._store, self.epoch
-        return await self._call(lambda: store.history(epoch)) if store and epoch else ()
-
-    async def _call[T](self, function: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._blocking, function)
-
     # --- looking in -------------------------------------------------------------------------------
 
     async def fetch(self, name: str) -> Any:
@@ -323,15 +276,3 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def _check(self) -> None:
-        self._check_loop()
-        if self._closing is not None:
-            raise SessionClosedError(f"session {self.name!r} is closed; open it again")
-
-    def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise SessionError(
-                f"session {self.name!r} belongs to the event loop it was opened on; "
-                "call it there, with asyncio.run_coroutine_threadsafe from elsewhere"
-            )

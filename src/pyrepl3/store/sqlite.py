@@ -251,12 +251,15 @@ class SqliteStore:
         ):
             if check != sum_epoch(number, parent, change, receipt):
                 raise corrupt(self._where, f"epoch {number}")
+            what = decode_change(change)
             found = Epoch(
                 epoch=number,
                 parent=parent,
                 receipt=decode_receipt(receipt),
                 size=size,
-                lost=decode_change(change).lost,
+                stored=frozenset(name for _, names in what.blobs for name in names),
+                deleted=frozenset(what.deleted),
+                lost=what.lost,
             )
             line.append(found)
         if at and (not line or line[-1].parent != 0):

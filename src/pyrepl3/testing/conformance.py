@@ -175,11 +175,15 @@ def _engine_state_is_that_of_the_epoch(fresh: Fresh) -> None:
 def _history_is_the_line_with_its_receipts(fresh: Fresh) -> None:
     store = fresh()()
     first = store.commit(make_delta({"a": b"123"}), make_receipt(1), parent=0)
-    second = store.commit(make_delta(lost={"g": "why"}), make_receipt(2), parent=first)
+    second = store.commit(
+        make_delta(deleted=("a",), lost={"g": "why"}), make_receipt(2), parent=first
+    )
     line = list(store.history())
     assert [(epoch.epoch, epoch.parent) for epoch in line] == [(first, 0), (second, first)]
     assert [epoch.receipt for epoch in line] == [make_receipt(1), make_receipt(2)]
     assert [epoch.size for epoch in line] == [3, 0]
+    assert [set(epoch.stored) for epoch in line] == [{"a"}, set()]
+    assert [set(epoch.deleted) for epoch in line] == [set(), {"a"}]
     assert [dict(epoch.lost) for epoch in line] == [{}, {"g": "why"}]
     assert list(store.history(first)) == line[:1]
     assert list(store.history(0)) == []

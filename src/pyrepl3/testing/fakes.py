@@ -106,7 +106,13 @@ class FakeStore:
             parent, delta, receipt = self.epochs[number]
             found.append(
                 Epoch(
-                    epoch=number, parent=parent, receipt=receipt, size=delta.size, lost=delta.lost
+                    epoch=number,
+                    parent=parent,
+                    receipt=receipt,
+                    size=delta.size,
+                    stored=frozenset(name for blob in delta.blobs for name in blob.names),
+                    deleted=delta.deleted,
+                    lost=delta.lost,
                 )
             )
         return found
