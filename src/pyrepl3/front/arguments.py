@@ -51,7 +51,7 @@ the output went away; `sys.exit(n)` in a cell ends the run with n.
 """
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class Formatter(argparse.RawDescriptionHelpFormatter):
     """Takes the width itself: argparse asks shutil, which loads every compressor there is."""
 
     def __init__(self, prog: str) -> None:
@@ -62,19 +62,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=min(width, 100) - 2)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line of ours, after the usage."""
+
     def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
         self.print_usage(sys.stderr)
         self.exit(USAGE, f"pyrepl3: {message}\n")
 
 
-def _parser(name: str, about: str, examples: str, usage: str) -> _Parser:
-    return _Parser(
+def _parser(name: str, about: str, examples: str, usage: str) -> Parser:
+    return Parser(
         prog=name,
         usage=usage,
         description=about,
         epilog=examples,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
 
@@ -201,28 +204,6 @@ def _guess(unknown: list[str], words: list[str]) -> str:
         if word.endswith((".py", ".ipynb")):
             return f"unknown command {word}; to run a file: pyrepl3 run {' '.join(words)}"
     return f"unknown {'option' if unknown[0].startswith('-') else 'command'} {unknown[0]}"
-
-
-def parse_sessions(words: list[str]) -> argparse.Namespace:
-    """The options of ``pyrepl3 sessions``."""
-    parser = _parser(
-        "pyrepl3 sessions",
-        "List the sessions that are kept, or remove some.",
-        "examples:\n  pyrepl3 sessions\n  pyrepl3 sessions rm demo\n",
-        "pyrepl3 sessions [list] | pyrepl3 sessions rm NAME ...",
-    )
-    parser.add_argument(
-        "action", nargs="?", choices=["list", "rm"], default="list", metavar="list | rm"
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to remove")
-    parser.add_argument("--json", action="store_true", help="print one session a line as JSON")
-    _add_store(parser)
-    options = parser.parse_intermixed_args(words)
-    if options.action == "rm" and not options.names:
-        parser.error("rm needs the name of a session: pyrepl3 sessions rm NAME")
-    if options.action == "list" and options.names:
-        parser.error("list takes no names")
-    return options
 
 
 def _check_store(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

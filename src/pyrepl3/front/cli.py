@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.front.arguments import USAGE, parse_prompt, parse_run, parse_sessions
+from pyrepl3.front.arguments import USAGE, parse_prompt, parse_run
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             case ["run"]:
                 return _run(parse_run(words[1:]))
             case ["sessions"]:
-                return _sessions(parse_sessions(words[1:]))
+                from pyrepl3.front.sessions import run_sessions
+
+                return run_sessions(words[1:])
             case _:
                 return _prompt(parse_prompt(words))
     except BrokenPipeError:
@@ -171,11 +173,3 @@ def _run_piped(options: argparse.Namespace) -> int:
     except SourceError as error:
         return _refuse(error)
     return _run_file(file, options, [], resume=False)
-
-
-def _sessions(options: argparse.Namespace) -> int:
-    from pyrepl3.front.listing import list_sessions, remove_sessions
-
-    if options.action == "rm":
-        return remove_sessions(options.store, options.names)
-    return list_sessions(options.store, as_json=options.json)

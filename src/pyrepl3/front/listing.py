@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Sequence
 
 import msgspec
 
@@ -14,15 +14,15 @@ from pyrepl3.errors import PyREPL3Error
 _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
-def list_sessions(store: str | None, *, as_json: bool = False) -> int:
+def run_list(options: argparse.Namespace) -> int:
     """Print the sessions of a store, by name. Returns the exit status."""
-    directory = sessions(store)
+    directory = sessions(options.store)
     try:
         found = directory.list()
     except PyREPL3Error as error:
         print(f"pyrepl3: {error}", file=sys.stderr)
         return 2
-    if as_json:
+    if options.json:
         for info in found:
             print(msgspec.json.encode(info).decode())
         return 0
@@ -62,11 +62,11 @@ def readable_size(size: int) -> str:
     return f"{size} B"
 
 
-def remove_sessions(store: str | None, names: Sequence[str]) -> int:
+def run_remove(options: argparse.Namespace) -> int:
     """Remove sessions by name. Returns 0, or 2 if one could not be removed; the others are."""
-    directory = sessions(store)
+    directory = sessions(options.store)
     status = 0
-    for name in names:
+    for name in options.names:
         try:
             directory.remove(name)
         except (PyREPL3Error, ValueError) as error:
