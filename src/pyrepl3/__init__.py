@@ -31,7 +31,13 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         CancellationError as CancellationError,
     )
     from pyrepl3.errors import (
+        CellIdError as CellIdError,
+    )
+    from pyrepl3.errors import (
         CompilationError as CompilationError,
+    )
+    from pyrepl3.errors import (
+        DurabilityError as DurabilityError,
     )
     from pyrepl3.errors import (
         ExecutionError as ExecutionError,
@@ -49,6 +55,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         PyREPL3Error as PyREPL3Error,
     )
     from pyrepl3.errors import (
+        ReplayedError as ReplayedError,
+    )
+    from pyrepl3.errors import (
         SessionClosedError as SessionClosedError,
     )
     from pyrepl3.errors import (
@@ -62,6 +71,18 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.errors import (
         SourceError as SourceError,
+    )
+    from pyrepl3.errors import (
+        StaleBaseError as StaleBaseError,
+    )
+    from pyrepl3.errors import (
+        StepError as StepError,
+    )
+    from pyrepl3.errors import (
+        StepMismatchError as StepMismatchError,
+    )
+    from pyrepl3.errors import (
+        StepValueError as StepValueError,
     )
     from pyrepl3.errors import (
         StoreCorruptError as StoreCorruptError,
@@ -79,6 +100,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Asker as Asker,
     )
     from pyrepl3.ports import (
+        Durability as Durability,
+    )
+    from pyrepl3.ports import (
         Observer as Observer,
     )
     from pyrepl3.ports import (
@@ -89,6 +113,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.ports import (
         Store as Store,
+    )
+    from pyrepl3.records import (
+        Asked as Asked,
     )
     from pyrepl3.records import (
         Blocked as Blocked,
@@ -177,23 +204,28 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.run.loop import EventLoopCoordinator as EventLoopCoordinator
     from pyrepl3.run.namespace import NamespaceManager as NamespaceManager
     from pyrepl3.run.recovery import ErrorRecovery as ErrorRecovery
+    from pyrepl3.run.steps import ask as ask
+    from pyrepl3.run.steps import sleep as sleep
+    from pyrepl3.run.steps import step as step
+    from pyrepl3.run.steps import step_key as step_key
     from pyrepl3.session import Session as Session
 
 _HOMES = {
     "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB",
     "engine": "open_session",
     "errors": (
-        "AsyncContextError CancellationError CompilationError ExecutionError "
-        "LimitExceededError LostValueError NamespaceError PyREPL3Error SessionClosedError "
-        "SessionError SessionInUseError SessionNotFoundError SourceError "
-        "StoreCorruptError StoreError WorkerDiedError"
+        "AsyncContextError CancellationError CellIdError CompilationError "
+        "DurabilityError ExecutionError LimitExceededError LostValueError "
+        "NamespaceError PyREPL3Error ReplayedError SessionClosedError SessionError "
+        "SessionInUseError SessionNotFoundError SourceError StaleBaseError StepError "
+        "StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
     ),
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
     "metrics": "ExecutionMetrics",
-    "ports": "Asker Observer Runner Stage Store",
+    "ports": "Asker Durability Observer Runner Stage Store",
     "records": (
-        "Blocked Cell Committed Delta Display Done Epoch Event ExecutionMode Failed "
+        "Asked Blocked Cell Committed Delta Display Done Epoch Event ExecutionMode Failed "
         "Finished Interrupted Line ModeReport Names Notice Outcome Output Placement "
         "Reason Receipt Replayed Restored Snapshot Started TaskInfo"
     ),
@@ -206,6 +238,7 @@ _HOMES = {
     "run.loop": "EventLoopCoordinator",
     "run.namespace": "NamespaceManager",
     "run.recovery": "ErrorRecovery",
+    "run.steps": "ask sleep step step_key",
     "session": "Session",
 }
 _HOME = {name: f"pyrepl3.{home}" for home, names in _HOMES.items() for name in names.split()}

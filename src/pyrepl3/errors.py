@@ -9,14 +9,21 @@
     │   ├── NamespaceError         a name that may not be bound, or bound like this
     │   ├── CancellationError      our interrupt stopped the cell
     │   ├── LimitExceededError     the cell used more than its limits allow
-    │   └── WorkerDiedError        the process that ran the cell is gone
+    │   ├── WorkerDiedError        the process that ran the cell is gone
+    │   ├── ReplayedError          the cell had not ended well when it ran, and is not run again
+    │   └── StepError              a step cannot be made, or what it came to cannot be had
+    │       ├── StepMismatchError  the cell makes other steps than those that were kept
+    │       └── StepValueError     the result of a step cannot be kept
     ├── SessionError
     │   ├── SessionInUseError      another process has the session open
     │   ├── SessionClosedError     it was closed, or never opened
-    │   └── SessionNotFoundError   no session of that name in the store
+    │   ├── SessionNotFoundError   no session of that name in the store
+    │   ├── StaleBaseError         the cell was made for another epoch than the current one
+    │   └── CellIdError            a cell id that is used, or cannot be
     ├── LostValueError             also a NameError: a name that a restore could not bring back
     ├── StoreError                 reading or writing the store failed
     │   └── StoreCorruptError      what was read is not what was written
+    ├── DurabilityError            what steps came to cannot be kept or read
     └── SourceError                a file that is no Python file or notebook we can run
 
     KeyboardInterrupt
@@ -95,6 +102,36 @@ class WorkerDiedError(ExecutionError):
     """The process or thread that ran the cell is gone."""
 
 
+class ReplayedError(ExecutionError):
+    """The cell had failed or was interrupted when it ran; the message has its traceback."""
+
+
+class StepError(ExecutionError):
+    """A step cannot be made like this, or what it came to cannot be had back."""
+
+
+class StepMismatchError(StepError):
+    """A cell that runs again makes another step than the one that was kept at this place.
+
+    ``kept`` and ``made`` say what was called then and now.
+    """
+
+    def __init__(self, step: str, kept: str, made: str) -> None:
+        self.step, self.kept, self.made = step, kept, made
+        super().__init__(step, kept, made)
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step} was {self.kept} when the cell ran first, and is {self.made} now: what "
+            "a cell does between its steps must not depend on time, chance or the outside (make that "
+            "a step, too); to begin anew instead, change the text of the cell"
+        )
+
+
+class StepValueError(StepError):
+    """The result of a step, or the error it raised, cannot be kept as bytes or read from them."""
+
+
 class SessionError(PyREPL3Error):
     """A session cannot be used as asked."""
 
@@ -126,6 +163,24 @@ class SessionNotFoundError(SessionError):
         return f"no session {self.name!r} in {self.store}; `pyrepl3 sessions` lists what is there"
 
 
+class StaleBaseError(SessionError):
+    """A cell names an epoch as its base, and the session is at another one; nothing has run."""
+
+    def __init__(self, base: int, epoch: int) -> None:
+        self.base, self.epoch = base, epoch
+        super().__init__(base, epoch)
+
+    def __str__(self) -> str:
+        return (
+            f"the cell was made for epoch {self.base}, and the session is at epoch {self.epoch}: look "
+            "at what changed, then submit it with the new base, or without one"
+        )
+
+
+class CellIdError(SessionError):
+    """A cell id that another text has used, or that cannot be one."""
+
+
 class LostValueError(PyREPL3Error, NameError):
     """A name that was bound before the restart and could not be stored or restored."""
 
@@ -136,6 +191,10 @@ class StoreError(PyREPL3Error):
 
 class StoreCorruptError(StoreError):
     """What was read from the store is not what was written."""
+
+
+class DurabilityError(PyREPL3Error):
+    """Keeping or reading what steps came to failed; the cell may catch it and go on."""
 
 
 class SourceError(PyREPL3Error):

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import CodeType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pyrepl3.records import Cell, Delta, Epoch, Event, Outcome, Question, Receipt, Snapshot
+from pyrepl3.records import (
+    Asked,
+    Cell,
+    Delta,
+    Epoch,
+    Event,
+    Kept,
+    Opened,
+    Outcome,
+    Question,
+    Receipt,
+    Snapshot,
+)
+
+if TYPE_CHECKING:  # it brings threading with it
+    from concurrent.futures import Future
 
 type Observer = Callable[[Event], None]
 """Is told every event, in order, on any thread; must not block. What it raises is reported once."""
@@ -98,4 +113,56 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the session. Idempotent."""
+        ...
+
+
+class Durability(Protocol):
+    """Keeps what the steps of one session's cells came to. Bytes only: it never sees a value.
+
+    Every method returns at once, on any thread, and its future has the answer: so a worker process can
+    hand it on as a message. A future may raise DurabilityError; nothing is kept then. Ids of steps
+    start with the key of their cell and are made of ``a-z``, ``0-9`` and ``-``.
+    """
+
+    def open(self, cell: str, base: int) -> Future[Opened]:
+        """A cell is about to make its first step. ``cell`` names it and its text, ``base`` its epoch.
+
+        Steps that a run from a later epoch has kept are not of this cell: somebody went back.
+        """
+        ...
+
+    def find(self, step: str) -> Future[Kept | None]:
+        """What a step of a cell that was ``known`` came to; None: it is not finished."""
+        ...
+
+    def step(self, step: str, kept: Kept) -> Future[Kept]:
+        """Keep a finished step: on disk when the future is done. The first one counts and is returned."""
+        ...
+
+    def sleep(self, step: str, mark: str, seconds: float) -> Future[tuple[str, float]]:
+        """The mark of a sleep and when it ends, in seconds since the epoch: as first asked, on disk."""
+        ...
+
+    def ask(self, step: str, asked: Asked) -> Future[Kept]:
+        """Put a question, on disk; the future is done once it is answered (``data``: the answer)."""
+        ...
+
+    def asked(self) -> Future[tuple[Asked, ...]]:
+        """The questions that wait for an answer, oldest first."""
+        ...
+
+    def answer(self, step: str, data: bytes) -> Future[bool]:
+        """Answer a question, on disk when the future is done. False: there is none, or it was answered."""
+        ...
+
+    def cancel(self, cell: str) -> Future[bool]:
+        """Stop a cell that has opened, from wherever: its owner is told. False: no such cell."""
+        ...
+
+    def settle(self, cell: str, epoch: int) -> Future[None]:
+        """The epoch of a cell is on disk (0: it has none): what is kept of its steps may go."""
+        ...
+
+    def aclose(self) -> Future[None]:
+        """Let go. What was not answered stays. Idempotent."""
         ...

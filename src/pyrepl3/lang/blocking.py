@@ -73,7 +73,8 @@ LOOP_STARTERS = frozenset({"run_until_complete", "run_forever"})
 """Methods that run a loop themselves, so that no loop may run on their thread."""
 STARTERS_OF_PACKAGE = frozenset({"run", "Runner"})
 
-_BLOCKING_SUBMODULES = frozenset({"http.client"})
+_STEPS = frozenset({"pyrepl3.step", "pyrepl3.sleep", "pyrepl3.ask"})
+_BLOCKING_SUBMODULES = frozenset({"http.client", "pyrepl3.run.steps", *_STEPS})
 
 CANDIDATES = (
     BLOCKING_IO_MODULES
@@ -259,6 +260,8 @@ class _Walk:
                     isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
                 )
                 self.found.append(Finding("call", name, node, root, certain=known or not direct))
+        elif f"{package or root}.{name}" in _STEPS:
+            self.found.append(Finding("call", name, node, root, certain=True))
         elif isinstance(function, ast.Attribute) and root in BLOCKING_IO_MODULES:
             if package is None or package == root:
                 direct = isinstance(function.value, ast.Name)

@@ -55,8 +55,10 @@ from pyrepl3.records.questions import (
     Tasks,
     Variables,
 )
+from pyrepl3.records.steps import Asked, Kept, Opened
 
 __all__ = [
+    "Asked",
     "Blob",
     "Blocked",
     "Buffer",
@@ -76,10 +78,12 @@ __all__ = [
     "Fetch",
     "Finished",
     "Interrupted",
+    "Kept",
     "Line",
     "ModeReport",
     "Names",
     "Notice",
+    "Opened",
     "Outcome",
     "Output",
     "Placement",

@@ -31,7 +31,7 @@ class Cell(Record, frozen=True, kw_only=True):
 
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
     ``filename`` is what tracebacks show; ``first_line`` (from 1) is the line of ``filename`` on
-    which ``source`` starts.
+    which ``source`` starts. ``base`` is the epoch that it starts from (0: none).
     """
 
     id: str
@@ -40,6 +40,7 @@ class Cell(Record, frozen=True, kw_only=True):
     filename: str
     first_line: int = 1
     background: bool = False
+    base: int = 0
 
 
 class Names(Record, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ def asking() -> Execution | None:
 _turns: weakref.WeakKeyDictionary[Group, threading.Lock] = weakref.WeakKeyDictionary()
 
 
-def ask(execution: Execution, prompt: str, *, password: bool = False) -> str:
+def ask_host(execution: Execution, prompt: str, *, password: bool = False) -> str:
     """The answer. Asks on a thread of its own, so that an interrupt reaches the waiting cell.
 
     Cells of one session that ask at once take turns. Raises what the asker raises (EOFError,
@@ -56,7 +56,7 @@ def ask(execution: Execution, prompt: str, *, password: bool = False) -> str:
     # now and then whether the cell is to stop.
     turn = _turns.setdefault(execution.group, threading.Lock())
     while not turn.acquire(timeout=_LOOK):
-        _stop_if_asked(execution)
+        stop_if_asked(execution)
     try:
         # Not by a pool, whose threads would keep the process from ending.
         thread = threading.Thread(target=put, name="pyrepl3-input", daemon=True)
@@ -67,7 +67,7 @@ def ask(execution: Execution, prompt: str, *, password: bool = False) -> str:
             CURRENT.reset(token)
         while thread.is_alive():
             thread.join(_LOOK)
-            _stop_if_asked(execution)
+            stop_if_asked(execution)
     finally:
         turn.release()
     if failures:
@@ -75,7 +75,8 @@ def ask(execution: Execution, prompt: str, *, password: bool = False) -> str:
     return answers[0]
 
 
-def _stop_if_asked(execution: Execution) -> None:
+def stop_if_asked(execution: Execution) -> None:
+    """For code of ours that waits on a cell's thread: raise where the cell is to stop."""
     stop = execution.stop
     if execution.abandoned:
         raise CellInterrupt
@@ -106,7 +107,7 @@ class InRouter(io.TextIOBase):
         line = self._left.pop(execution, "")
         if not line:
             try:
-                line = ask(execution, "") + "\n"
+                line = ask_host(execution, "") + "\n"
             except EOFError:
                 return ""
         if size is not None and 0 <= size < len(line):
@@ -184,7 +185,7 @@ class Input:
             # A cell that put its own sys.stdin there wants to read that.
             if execution is None or not isinstance(sys.stdin, InRouter):
                 return original(prompt)
-            return ask(execution, str(prompt))
+            return ask_host(execution, str(prompt))
 
         input.__doc__ = original.__doc__
         self._routed = builtins.input = input
@@ -201,7 +202,7 @@ class Input:
             execution = asking()
             if execution is None:
                 return original(prompt, stream, **options)
-            return ask(execution, prompt, password=True)
+            return ask_host(execution, prompt, password=True)
 
         routed.__doc__ = original.__doc__
         getpass.getpass = routed

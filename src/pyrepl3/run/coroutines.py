@@ -12,6 +12,7 @@ from pyrepl3.records import TaskInfo
 from pyrepl3.run.aim import in_main_line
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.execution import CURRENT, Execution, Group
+from pyrepl3.run.scopes import give_task_a_scope
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -126,6 +127,8 @@ class TaskFactory:
         execution = CURRENT.get()
         if execution is not None and execution.tasks_allowed is not None:
             _count(execution, coro)
+        if execution is not None and execution.steps is not None:
+            give_task_a_scope(execution.steps.root, coro, options)
         if self._before is not None:
             task = cast("asyncio.Task[Any]", self._before(loop, coro, **options))
         else:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.errors import LimitExceededError
     from pyrepl3.records import Cell, Placement
+    from pyrepl3.run.scopes import CellSteps
     from pyrepl3.run.sink import Sink
 
 
@@ -93,6 +94,8 @@ class Execution:
     asker: Callable[[str, bool], str] | None = None
     tasks: set[Any] | None = None
     tasks_allowed: int | None = None
+    steps: CellSteps | None = None
+    """Where its steps are kept; None: nowhere."""
 
     def __init__(self, cell: Cell, group: Group) -> None:
         self.cell = cell

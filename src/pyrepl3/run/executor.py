@@ -24,6 +24,7 @@ from pyrepl3.run.loop import EventLoopCoordinator
 from pyrepl3.run.namespace import NamespaceManager
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.output import Routing
+from pyrepl3.run.scopes import CellSteps
 from pyrepl3.run.sink import Sink
 from pyrepl3.run.tidy import tidy
 from pyrepl3.run.tracebacks import trim
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import ExecutorConfig
     from pyrepl3.lang.cache import CompilationCache
-    from pyrepl3.ports import Asker, Observer, Pace, Stage
+    from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
     from pyrepl3.records import Delta, ModeReport, Outcome, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.imports import ImportController
@@ -53,7 +54,7 @@ class AsyncExecutor(CellRunner):
     an import policy; without one there are none. ``observe`` is told every event, ``ask`` answers
     ``input()``; ``stages`` are entered around each cell. ``place``, ``abandon`` and ``on_main`` are for a
     host of its loop: where blocking cells go, how to leave a loop that is stuck, and whether signals
-    break calls there.
+    break calls there. ``durability`` keeps what ``step`` and its like come to in cells given to ``run``.
     """
 
     PyCF_ALLOW_TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -73,8 +74,10 @@ class AsyncExecutor(CellRunner):
         place: Place | None = None,
         abandon: Callable[[Execution], bool] | None = None,
         on_main: bool = False,
+        durability: Durability | None = None,
     ) -> None:
         self.resonate = resonate
+        self.durability = durability
         self.namespace = namespace_manager or NamespaceManager(resonate, name=execution_id or None)
         self.execution_id = execution_id or self.namespace.name
         self.config = config
@@ -253,6 +256,8 @@ class AsyncExecutor(CellRunner):
         execution.show, execution.verbose = True, self._verbose
         allowed = None if self._limits is None else self._limits.output
         sink = execution.sink = Sink(execution, observe, allowed=allowed, pace=pace)
+        if self.durability is not None:
+            execution.steps = CellSteps(cell, self.durability)
         self._routing.begin(execution)
         begun = time.perf_counter()
         cancelled: asyncio.CancelledError | None = None

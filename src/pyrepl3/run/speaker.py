@@ -17,6 +17,7 @@ from typing import Any
 
 from pyrepl3.records import Cell
 from pyrepl3.run.execution import CURRENT, Execution, Group
+from pyrepl3.run.scopes import SCOPE, Scope
 from pyrepl3.run.tracebacks import format_error, trim
 
 NOBODY = Execution(Cell(id="", n=0, source="", filename=""), Group())
@@ -61,6 +62,7 @@ class Carrying:
                 context = Context()
                 twin = _origins[self] = _twin(execution)
                 context.run(CURRENT.set, twin)
+                _give_scope(execution, context, "thread")
                 # A bound method of C code: no frame of ours in the thread's tracebacks.
                 self.run = partial(context.run, self.run)  # type: ignore[method-assign]
             start(self)
@@ -72,7 +74,12 @@ class Carrying:
             # The worker that this may start works for others too: it is nobody's.
             token = CURRENT.set(NOBODY)
             try:
-                return submit(self, _speak_for, execution, fn, *args, **kwargs)
+                scope = None
+                if execution.steps is not None:
+                    scope = (SCOPE.get() or execution.steps.root).child(
+                        getattr(fn, "__qualname__", "")
+                    )
+                return submit(self, _speak_for, execution, scope, fn, *args, **kwargs)
             finally:
                 CURRENT.reset(token)
 
@@ -105,12 +112,21 @@ def _twin(execution: Execution) -> Execution:
     """Speaks like ``execution``, but no interrupt of the cell reaches it: as with Ctrl-C, threads go on."""
     twin = Execution(execution.cell, execution.group)
     twin.sink, twin.asker, twin.finished = execution.sink, execution.asker, True
+    twin.steps = execution.steps
     return twin
 
 
-def _speak_for(execution: Execution, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-    token = CURRENT.set(execution)
+def _give_scope(execution: Execution, context: Context, name: str) -> None:
+    if execution.steps is not None:
+        context.run(SCOPE.set, (SCOPE.get() or execution.steps.root).child(name))
+
+
+def _speak_for(
+    execution: Execution, scope: Scope | None, fn: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    token, inner = CURRENT.set(execution), SCOPE.set(scope)
     try:
         return fn(*args, **kwargs)
     finally:
+        SCOPE.reset(inner)
         CURRENT.reset(token)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from pyrepl3.config import ExecutorConfig
-    from pyrepl3.ports import Asker, Observer, Pace, Stage
+    from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
     from pyrepl3.records import Cell, Delta, Event, Outcome, Question, Snapshot
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.namespace import NamespaceManager
@@ -102,6 +102,7 @@ class ThreadRunner:
         ask: Asker | None = None,
         stages: Sequence[Stage] = (),
         host: LoopHost | None = None,
+        durability: Durability | None = None,
     ) -> None:
         self.namespace = manager
         self._own = host is None
@@ -116,6 +117,7 @@ class ThreadRunner:
             place=self._host,
             abandon=self._abandon if host is None else None,
             on_main=self._host.on_main,
+            durability=durability,
         )
         self._calls: set[_Call[Any]] = set()
         self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome]]] = {}
