@@ -160,20 +160,24 @@ PARALLEL = {
 @pytest.mark.parametrize("source", PARALLEL.values(), ids=PARALLEL)
 async def test_parallel_steps_have_ids_that_do_not_depend_on_who_is_faster(process, source):
     source = (
-        "import random, time\n"
-        "def now(x): return x\n"
-        "async def make(x):\n    done.append(x); await asyncio.sleep(random.random() / 500); return x\n"
-        "async def work(x):\n"
-        "    await asyncio.sleep(random.random() / 500)\n"
-        "    first = await step(make, x)\n"
-        "    await asyncio.sleep(random.random() / 500)\n"
-        "    return await step(make, first + 10) - 10\n"
-        "def plain(x):\n"
-        "    time.sleep(random.random() / 500)\n"
-        "    first = step(now, x)\n"
-        "    done.append(first)\n"
-        "    return step(now, first + 10) - 10\n"
-    ) + source + "\nr"
+        (
+            "import random, time\n"
+            "def now(x): return x\n"
+            "async def make(x):\n    done.append(x); await asyncio.sleep(random.random() / 500); return x\n"
+            "async def work(x):\n"
+            "    await asyncio.sleep(random.random() / 500)\n"
+            "    first = await step(make, x)\n"
+            "    await asyncio.sleep(random.random() / 500)\n"
+            "    return await step(make, first + 10) - 10\n"
+            "def plain(x):\n"
+            "    time.sleep(random.random() / 500)\n"
+            "    first = step(now, x)\n"
+            "    done.append(first)\n"
+            "    return step(now, first + 10) - 10\n"
+        )
+        + source
+        + "\nr"
+    )
     assert await process.value(source) == [0, 1, 2, 3, 4]
     first, made = set(process.kept.made), len(process.kept.made)
     assert len(first) == made
@@ -248,7 +252,9 @@ async def test_an_error_that_cannot_be_pickled_comes_back_as_its_text(process):
 
 @pytest.mark.parametrize("form", ["step(make)", "await step(make)"])
 async def test_a_result_that_cannot_be_kept_is_an_error_and_not_made_again(process, form):
-    source = f"import threading\ndef make():\n    done.append(1)\n    return threading.Lock()\n{form}"
+    source = (
+        f"import threading\ndef make():\n    done.append(1)\n    return threading.Lock()\n{form}"
+    )
     for _ in range(2):
         outcome = await process.run(source)
         assert isinstance(outcome.error, StepValueError)
@@ -309,7 +315,9 @@ async def test_plain_parts_of_a_cell_that_awaits_are_awaited_too(process):
 
 
 async def test_a_plain_function_called_by_a_coroutine_waits(process):
-    source = MAKE + "def plain(): return step(make, 1)\nasync def main(): return plain()\nawait main()"
+    source = (
+        MAKE + "def plain(): return step(make, 1)\nasync def main(): return plain()\nawait main()"
+    )
     assert await process.value(source) == 2
 
 
@@ -463,7 +471,9 @@ async def test_cells_with_steps_do_not_hold_the_loop(process):
 
 def test_paths_are_promise_ids_and_differ():
     scope = Scope("")
-    children = [scope.child(name) for name in ("f", "f", "C.<locals>.Ünïque_9", "<lambda>", "9", "")]
+    children = [
+        scope.child(name) for name in ("f", "f", "C.<locals>.Ünïque_9", "<lambda>", "9", "")
+    ]
     paths = [child.next_step() for child in children] + [scope.next_step()]
     assert paths[:3] == ["-f-t1-1", "-f-t2-1", "-nque9-t1-1"]
     assert len(set(paths)) == len(paths)

@@ -19,24 +19,21 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import AsyncContextError, StepError, StepMismatchError
+from pyrepl3.errors import AsyncContextError, StepError
 from pyrepl3.records import Asked, ExecutionMode, Kept
-from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.execution import CURRENT, Execution
-from pyrepl3.run.scopes import SCOPE, CellSteps, Scope
+from pyrepl3.run.places import Place, is_stopped, pause, place_later, place_now, reach, wait
+from pyrepl3.run.scopes import SCOPE, Scope
 from pyrepl3.run.sources import is_cell
-from pyrepl3.run.values import Ending, decode, encode_error, encode_value, mark_call, name_of
+from pyrepl3.run.values import Ending, encode_error, encode_value, mark_call, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from types import FrameType
 
-    from pyrepl3.records import Opened
-
 LONGEST_PAUSE = 60.0
 """Seconds between two tries, at most."""
-_LOOK = 0.02  # seconds between two looks whether a cell that waits here is to stop
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 
@@ -131,98 +128,6 @@ def _awaits(frame: FrameType | None) -> bool:
     )
 
 
-# --- where it is kept --------------------------------------------------------------------------------
-
-
-class _Place:
-    """One step (or sleep, or question) of a cell: its id, once the cell has opened, and its scope."""
-
-    __slots__ = ("durability", "execution", "opened", "path", "scope")
-
-    opened: Opened
-
-    def __init__(self, execution: Execution, steps: CellSteps) -> None:
-        self.execution = execution
-        self.durability = steps.durability
-        self.scope = SCOPE.get() or steps.root
-        # Before anything is awaited: the order in which code asks is what counts.
-        self.path = self.scope.next_step()
-
-    @property
-    def id(self) -> str:
-        return self.opened.key + self.path
-
-    def inside(self) -> Scope:
-        salt = self.opened.salt
-        return Scope(self.path, f"{self.id}-{salt}" if salt else self.id)
-
-    def end_of(self, kept: Kept, mark: str, what: str) -> Ending:
-        """What was kept, if it is this call's. Raises StepMismatchError."""
-        self.check(kept.mark, mark)
-        return decode(kept.data, what)
-
-    def check(self, kept: str, made: str) -> None:
-        if kept != made:
-            raise StepMismatchError(self.id, kept, made)
-
-
-def _find_steps() -> tuple[Execution | None, CellSteps | None]:
-    execution = CURRENT.get()
-    return execution, None if execution is None else execution.steps
-
-
-def _place_now() -> _Place | None:
-    """The place of what plain code does next; None: nothing is kept here."""
-    execution, steps = _find_steps()
-    if execution is None or steps is None:
-        return None
-    place = _Place(execution, steps)
-    place.opened = _wait(steps.open(), execution)
-    return None if place.opened.closed else place
-
-
-async def _place_later() -> _Place | None:
-    execution, steps = _find_steps()
-    if execution is None or steps is None:
-        return None
-    place = _Place(execution, steps)
-    place.opened = await _reach(steps.open())
-    return None if place.opened.closed else place
-
-
-def _wait[T](future: Future[T], execution: Execution) -> T:
-    """The result of ``future``; a cell that is to stop raises meanwhile."""
-    while True:
-        try:
-            return future.result(_LOOK)
-        except TimeoutError:
-            if future.done():
-                return future.result()
-        stop_if_asked(execution)
-
-
-async def _reach[T](future: Future[T]) -> T:
-    """The result of ``future``. Who waits may be cancelled; what is under way goes on."""
-    if not future.done():
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-
-        def wake(_: object) -> None:
-            try:
-                loop.call_soon_threadsafe(_settle, waiter)
-            except RuntimeError:  # the loop is closed: nobody waits
-                return
-
-        future.add_done_callback(wake)
-        await waiter
-    return future.result()
-
-
-def _settle(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
 # --- steps -------------------------------------------------------------------------------------------
 
 
@@ -256,10 +161,10 @@ class _Call:
 
     def pauses(self) -> Iterator[float | None]:
         """One for each try: seconds to wait after it; None after the last."""
-        pause = self.backoff
+        seconds = self.backoff
         for _ in range(self.retries):
-            yield min(pause, LONGEST_PAUSE)
-            pause *= 2
+            yield min(seconds, LONGEST_PAUSE)
+            seconds *= 2
         yield None
 
     def encode(self, ending: Ending) -> tuple[bytes, Ending]:
@@ -293,29 +198,29 @@ def _step_now(call: _Call) -> Any:
         raise ValueError(
             "only an awaited step has a timeout: write `await step(…)`, or give the call its own"
         )
-    place = _place_now()
+    place = place_now()
     if place is None:
         return _give(_try_now(call, CURRENT.get(), Scope("", uuid.uuid4().hex)))
     mark = call.mark()
     if place.opened.known:
-        kept = _wait(place.durability.find(place.id), place.execution)
+        kept = wait(place.durability.find(place.id), place.execution)
         if kept is not None:
             return _give(place.end_of(kept, mark, call.what))
     ending = _try_now(call, place.execution, place.inside())
     data, ending = call.encode(ending)
-    _wait(place.durability.step(place.id, Kept(mark=mark, data=data)), place.execution)
+    wait(place.durability.step(place.id, Kept(mark=mark, data=data)), place.execution)
     return _give(ending)
 
 
 def _try_now(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
-    for pause in call.pauses():
+    for rest in call.pauses():
         token = SCOPE.set(scope)
         try:
             value = call.fn(*call.args, **call.kwargs)
         except Exception as error:
-            if _is_stopped(execution):
+            if is_stopped(execution):
                 raise  # it was stopped, so it has not ended: it runs again
-            if pause is None:
+            if rest is None:
                 return False, error
         else:
             if not inspect.iscoroutine(value):
@@ -326,39 +231,39 @@ def _try_now(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
             )
         finally:
             SCOPE.reset(token)
-        _pause(pause, execution)
+        pause(rest, execution)
     raise AssertionError("the last try has no pause")
 
 
 async def _step_later(call: _Call) -> Any:
-    place = await _place_later()
+    place = await place_later()
     if place is None:
         return _give(await _try_later(call, CURRENT.get(), Scope("", uuid.uuid4().hex)))
     mark = call.mark()
     if place.opened.known:
-        kept = await _reach(place.durability.find(place.id))
+        kept = await reach(place.durability.find(place.id))
         if kept is not None:
             return _give(place.end_of(kept, mark, call.what))
     ending = await _try_later(call, place.execution, place.inside())
     data, ending = call.encode(ending)
-    await _reach(place.durability.step(place.id, Kept(mark=mark, data=data)))
+    await reach(place.durability.step(place.id, Kept(mark=mark, data=data)))
     return _give(ending)
 
 
 async def _try_later(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
-    for pause in call.pauses():
+    for rest in call.pauses():
         token = SCOPE.set(scope)
         try:
             async with asyncio.timeout(call.timeout):
                 return True, await _await(call)
         except Exception as error:
-            if _is_stopped(execution):
+            if is_stopped(execution):
                 raise
-            if pause is None:
+            if rest is None:
                 return False, error
         finally:
             SCOPE.reset(token)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(rest)
     raise AssertionError("the last try has no pause")
 
 
@@ -374,46 +279,34 @@ async def _await(call: _Call) -> Any:
     return await value if inspect.iscoroutine(value) else value
 
 
-def _is_stopped(execution: Execution | None) -> bool:
-    return execution is not None and execution.stop is not None
-
-
-def _pause(seconds: float, execution: Execution | None) -> None:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, _LOOK))
-        if execution is not None:
-            stop_if_asked(execution)
-
-
 # --- sleeping and asking -----------------------------------------------------------------------------
 
 
 def _sleep_now(seconds: float) -> None:
-    place = _place_now()
+    place = place_now()
     if place is None:
-        _pause(seconds, CURRENT.get())
+        pause(seconds, CURRENT.get())
         return
     mark = f"sleep({seconds:g})"
-    kept, until = _wait(place.durability.sleep(place.id, mark, seconds), place.execution)
+    kept, until = wait(place.durability.sleep(place.id, mark, seconds), place.execution)
     place.check(kept, mark)
     while (left := until - time.time()) > 0:  # by the wall clock: a suspended machine slept too
-        _pause(min(left, 1.0), place.execution)
+        pause(min(left, 1.0), place.execution)
 
 
 async def _sleep_later(seconds: float) -> None:
-    place = await _place_later()
+    place = await place_later()
     if place is None:
         await asyncio.sleep(seconds)
         return
     mark = f"sleep({seconds:g})"
-    kept, until = await _reach(place.durability.sleep(place.id, mark, seconds))
+    kept, until = await reach(place.durability.sleep(place.id, mark, seconds))
     place.check(kept, mark)
     while (left := until - time.time()) > 0:  # noqa: ASYNC110  only time passes, no event
         await asyncio.sleep(min(left, 1.0))
 
 
-def _asked_at(place: _Place, question: Asked) -> Asked:
+def _asked_at(place: Place, question: Asked) -> Asked:
     """The question with its id."""
     shown = ", ".join((repr(question.prompt), *map(repr, question.choices)))
     return Asked(
@@ -421,7 +314,7 @@ def _asked_at(place: _Place, question: Asked) -> Asked:
     )
 
 
-def _put(place: _Place, asked: Asked) -> Future[Kept]:
+def _put(place: Place, asked: Asked) -> Future[Kept]:
     """Ask, and tell whoever watches how to answer."""
     answer = place.durability.ask(place.id, asked)
     sink = place.execution.sink
@@ -431,28 +324,28 @@ def _put(place: _Place, asked: Asked) -> Future[Kept]:
 
 
 def _ask_now(question: Asked) -> str:
-    place = _place_now()
+    place = place_now()
     if place is None:
         return input(question.prompt)
     asked = _asked_at(place, question)
     kept = None
     if place.opened.known:
-        kept = _wait(place.durability.find(place.id), place.execution)
+        kept = wait(place.durability.find(place.id), place.execution)
     if kept is None:
-        kept = _wait(_put(place, asked), place.execution)
+        kept = wait(_put(place, asked), place.execution)
     place.check(kept.mark, asked.mark)
     return kept.data.decode()
 
 
 async def _ask_later(question: Asked) -> str:
-    place = await _place_later()
+    place = await place_later()
     if place is None:
         return await asyncio.to_thread(input, question.prompt)
     asked = _asked_at(place, question)
     kept = None
     if place.opened.known:
-        kept = await _reach(place.durability.find(place.id))
+        kept = await reach(place.durability.find(place.id))
     if kept is None:
-        kept = await _reach(_put(place, asked))
+        kept = await reach(_put(place, asked))
     place.check(kept.mark, asked.mark)
     return kept.data.decode()
