@@ -90,7 +90,7 @@ def test_bytes_are_bounded_and_what_is_larger_than_all_is_not_kept():
     assert cache.size_in_bytes == 3 * size
     large = "x = '" + "a" * 3 * size + "'"
     cache.store(large, 0, 1, compile_cell(large, "<a>"))
-    assert cache.lookup(large, 0, 1) is None
+    assert cache.lookup((large, 0, 1)) is None
     assert len(cache) == 3, "it must not push out the others in vain"
 
 
@@ -106,9 +106,9 @@ def test_cells_are_found_by_text_flags_and_first_line():
     cache = CompilationCache()
     cell = compile_cell("x = 1", "<a>")
     cache.store("x = 1", 0, 1, cell)
-    assert cache.lookup("x = 1", 0, 1) is cell
-    assert cache.lookup("x = 1", 0, 2) is None
-    assert cache.lookup("x = 1", 1, 1) is None
+    assert cache.lookup(("x = 1", 0, 1)) is cell
+    assert cache.lookup(("x = 1", 0, 2)) is None
+    assert cache.lookup(("x = 1", 1, 1)) is None
     assert cache.get_compiled("x = 1", "<a>", "exec", 0) is None
 
 
@@ -150,7 +150,7 @@ def test_many_threads_neither_break_it_nor_miscount():
         try:
             for i in range(rounds):
                 source = sources[(i * 7 + offset) % 16]
-                found = cache.lookup(source, 0, 1)
+                found = cache.lookup((source, 0, 1))
                 if found is None:
                     cache.store(source, 0, 1, cells[source])
                 elif found is not cells[source]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import sys
 import threading
 import time
 
@@ -14,6 +15,7 @@ from pyrepl3 import (
     AsyncContextError,
     AsyncExecutor,
     Blocked,
+    CancellationError,
     ExecutorConfig,
     Line,
     NamespaceManager,
@@ -260,3 +262,86 @@ async def test_without_statistics_nothing_is_counted_and_without_a_cache_all_is_
     assert bare.stats["executions"] == 0
     await executor.aclose()
     await bare.aclose()
+
+
+# --- in the caller's task -----------------------------------------------------------------------------
+
+
+async def test_an_awaiting_cell_runs_in_its_callers_task_and_in_the_sessions_context():
+    executor = AsyncExecutor()
+    await executor.execute("import asyncio, contextvars\nvariable = contextvars.ContextVar('v')")
+    await executor.execute("await asyncio.sleep(0); variable.set(5)")
+    assert await executor.execute("asyncio.current_task()") is asyncio.current_task()
+    task = await executor.execute("await asyncio.sleep(0); asyncio.current_task()")
+    assert task is asyncio.current_task()
+    assert await executor.execute("variable.get()") == 5
+    assert contextvars.copy_context().get(await executor.execute("variable")) is None
+
+
+async def test_overlapping_cells_leave_the_origin_tracking_of_the_thread_as_it_was():
+    before = sys.get_coroutine_origin_tracking_depth()
+    first, second = AsyncExecutor(), AsyncExecutor()
+    inner = (
+        "import asyncio, sys\nawait asyncio.sleep({})\nsys.get_coroutine_origin_tracking_depth()"
+    )
+    depths = await asyncio.gather(
+        first.execute(inner.format(0.01)), second.execute(inner.format(0.02))
+    )
+    assert depths == [1, 1]
+    assert sys.get_coroutine_origin_tracking_depth() == before
+
+
+async def test_an_interrupt_leaves_no_cancellation_with_the_caller():
+    executor = AsyncExecutor()
+    loop = asyncio.get_running_loop()
+    for source in ("await asyncio.sleep(60)", "while True: await asyncio.sleep(0)"):
+        loop.call_later(0.05, executor.interrupt)
+        with pytest.raises(CancellationError):
+            await executor.execute(f"import asyncio\n{source}")
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+    assert await executor.execute("await asyncio.sleep(0, 3)") == 3
+
+
+@pytest.mark.parametrize(
+    "handler", ["pass", "raise ValueError('from clean-up')", "await asyncio.sleep(0)"]
+)
+async def test_a_cancelled_caller_gets_its_cancellation_whatever_the_cell_makes_of_it(handler):
+    executor = AsyncExecutor()
+    source = (
+        "import asyncio\ntry:\n    await asyncio.sleep(60)\n"
+        f"except BaseException:\n    {handler}\nreached = True"
+    )
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await executor.execute(source)
+    assert await executor.execute("globals().get('reached', False)") is ("raise" not in handler)
+
+
+@pytest.mark.slow
+async def test_a_cell_that_swallows_every_cancellation_does_not_hold_its_caller():
+    executor = AsyncExecutor()
+    source = (
+        "import asyncio\nwhile True:\n    try:\n        await asyncio.sleep(60)\n"
+        "    except BaseException: pass"
+    )
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await executor.execute(source)
+    assert await executor.execute("1 + 1") == 2
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["while True: pass", "await asyncio.sleep(60)", "await asyncio.sleep(0)\nwhile True: pass"],
+)
+async def test_a_cell_that_awaits_another_in_its_own_task_stops_with_it(inner):
+    executor = AsyncExecutor()
+    executor.namespace.update_namespace({"executor": executor, "asyncio": asyncio})
+    outer = asyncio.ensure_future(executor.execute(f"await executor.execute({inner!r})"))
+    threading.Timer(0.1, executor.interrupt).start()
+    with pytest.raises(CancellationError):
+        await outer
+    assert await executor.execute("1 + 1") == 2

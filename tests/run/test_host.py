@@ -205,7 +205,11 @@ async def test_the_failure_of_a_task_is_told_to_the_cell_that_started_it():
             "_ = asyncio.create_task(fails(), name='mine')"
         )
         await value(session, source)
-        await value(session, "await asyncio.sleep(0); _ = None; import gc; _ = gc.collect()")
+        async with asyncio.timeout(30):
+            while not events:  # the outcome, which has the task, may still be on its way to us
+                await value(
+                    session, "await asyncio.sleep(0); _ = None; import gc; _ = gc.collect()"
+                )
         notice = next(event for event in events if isinstance(event, Notice))
         assert "'mine' of cell 1" in notice.text
         assert "ValueError: why" in notice.text

@@ -154,8 +154,9 @@ def test_the_number_of_kept_sources_is_bounded_though_functions_come_and_go():
     for n in range(3 * KEPT):
         name, text = f"<bound {n}>", f"def f(): return {n}\n"
         sources.add(name, text)
-        _, nested = compiled(text, name)
+        namespace, nested = compiled(text, name)
         sources.hold(name, nested)
+        namespace.clear()  # or the function would wait for the collector
     del nested
     kept = [n for n in range(3 * KEPT) if is_cell(f"<bound {n}>")]
     assert kept[-KEPT:] == list(range(2 * KEPT, 3 * KEPT))

@@ -314,7 +314,7 @@ def in_use():
         threading.active_count(),
         sum(1 for _ in Path("/proc/self/fd").iterdir()),
         len(sys.modules),
-        len(linecache.cache),
+        sum(name.startswith("<") for name in linecache.cache),
     )
 
 

@@ -44,10 +44,6 @@ class CompilationCache:
 
     # --- for the engine -----------------------------------------------------------------------
 
-    def lookup(self, source: str, flags: int, first_line: int) -> CompiledCell | None:
-        """The cell that was stored for this text, under whatever file name; None if there is none."""
-        return self._find((source, flags, first_line))  # type: ignore[return-value]  # int keys: cells
-
     def store(self, source: str, flags: int, first_line: int, compiled: CompiledCell) -> None:
         """Keep ``compiled``; it replaces what was stored for this text."""
         self._put((source, flags, first_line), compiled, compiled.size)
@@ -56,7 +52,7 @@ class CompilationCache:
 
     def get_compiled(self, code: str, filename: str, mode: str, flags: int) -> CodeType | None:
         """The code stored for this text, mode and flags, under ``filename``; None if there is none."""
-        compiled = self._find((code, mode, flags))
+        compiled = self.lookup((code, mode, flags))
         if not isinstance(compiled, CodeType) or compiled.co_filename == filename:
             return compiled  # type: ignore[return-value]  # str keys: code
         return renamed_code(compiled, filename)
@@ -71,7 +67,11 @@ class CompilationCache:
 
     # --- both ---------------------------------------------------------------------------------
 
-    def _find(self, key: _Key) -> CompiledCell | CodeType | None:
+    def lookup(self, key: _Key) -> CompiledCell | CodeType | None:
+        """What is stored for this text, under whatever file name; None if nothing is.
+
+        The key of a cell is its source, its inherited flags and its first line.
+        """
         # Without the lock, which costs as much as all of this: the interpreter switches threads at
         # calls and jumps only, so each call and each `+=` here is whole.
         entries = self._entries

@@ -59,7 +59,18 @@ def _find_by_thread() -> Execution | None:
     return None
 
 
+def _outer(inner: Execution) -> Execution | None:
+    """Which cell that is to stop shares the task of ``inner``."""
+    for execution in MONITOR.armed:
+        if isinstance(execution, Execution) and execution.task is inner.task:
+            return execution
+    return None
+
+
 def _choose(execution: Execution, code: CodeType, offset: int) -> BaseException | None:
+    if execution.stop is None and execution.task is not None:
+        # A cell inside another one's task, which it awaits in: what stops that one stops it.
+        execution = _outer(execution) or execution
     stop = execution.stop
     active = stop is not None and not execution.finished and not execution.abandoned
     if active and in_main_line(execution):

@@ -163,6 +163,7 @@ def _answer(execution: Execution, stop: Stop) -> None:
     if stop.stage == 1 and stop.delivered:
         return
     stop.delivered = True
+    execution.cancels += 1
     task.cancel()
     if stop.stage > 1:  # what it waits for may swallow that, and it would never hear of it
         for waited in _awaited(task):

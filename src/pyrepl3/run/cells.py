@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 
 from pyrepl3.errors import CompilationError
 from pyrepl3.lang.compile import renamed
+from pyrepl3.lang.modes import place
 from pyrepl3.records import Blocked, ExecutionMode, Started
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.cancel import finish, free_loop, request_stop
 from pyrepl3.run.coroutines import TaskFactory
-from pyrepl3.run.evaluator import evaluate
+from pyrepl3.run.evaluator import evaluate, evaluate_async, go_awaited
 from pyrepl3.run.execution import CURRENT, Execution, Group
 from pyrepl3.run.limits import Guard
 from pyrepl3.run.planner import Planner, propose_repair
-from pyrepl3.run.routes import go_awaited, go_to_thread, judge
+from pyrepl3.run.routes import go_as_task, go_to_thread, judge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextvars import Context
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Stage
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from pyrepl3.run.evaluator import Result, Run
     from pyrepl3.run.namespace import NamespaceManager
     from pyrepl3.run.routes import Place
+    from pyrepl3.run.turn import Turn
+
+_clock = time.perf_counter
 
 BLOCKED_AFTER = 0.1
 """Seconds that a plain cell may hold the loop before its source goes to the thread."""
@@ -113,37 +118,68 @@ class CellRunner:
 
     # --- one cell -----------------------------------------------------------------------------------
 
-    async def _go(self, execution: Execution) -> Result:
-        """Take the turn and run: (True, value) or (False, the error to raise)."""
+    def _go(self, execution: Execution) -> Result | Awaitable[Result]:
+        """Run a cell: (True, value) or (False, the error to raise), or what to await for that."""
+        turn = self.namespace.turn
+        if self._closed or execution.cell.background or not turn.acquire_nowait():
+            return self._go_in_turn(execution)
+        # A coroutine less for the cells that need none.
+        begun = None
+        try:
+            begun = self._begin(execution, beside=False)
+        finally:
+            if begun is None or isinstance(begun, tuple):
+                self._end(execution, turn)
+        if isinstance(begun, tuple):
+            return begun if begun[0] and execution.stop is None else self._judge(execution, begun)
+        return self._go_on(execution, begun, turn)
+
+    async def _go_in_turn(self, execution: Execution) -> Result:
         if self._closed:
             raise RuntimeError("the executor is closed; make a new one")
-        beside = execution.cell.background
-        turn = None if beside else self.namespace.turn
-        if turn is not None and not turn.acquire_nowait():
+        turn = None if execution.cell.background else self.namespace.turn
+        if turn is not None:
             outer = CURRENT.get()
             if outer is not None and not outer.finished and outer.group is self._group:
-                # A cell that runs a cell has the turn already: waiting for it would never end.
-                turn, beside = None, True
+                turn = None  # a cell that runs a cell has it already: waiting would never end
             else:
                 await turn.acquire()
+        begun = None
         try:
-            begun = self._begin(execution, beside)
-            result = begun if isinstance(begun, tuple) else await begun
+            begun = self._begin(execution, beside=turn is None)
         finally:
-            self._running.pop(execution.cell.id, None)
-            if execution.stop is not None and not (execution.finished or execution.abandoned):
-                finish(execution)  # stopped before its first line, and it has none
-            if turn is not None:
-                turn.release()
-        if not result[0] or execution.stop is not None:
-            result = judge(execution, result, self.namespace)
-            if not result[0]:
-                if self._collect:
-                    self._errors += 1
-                self._dict["_last_exception"] = result[1]
+            if begun is None:
+                self._end(execution, turn)
+        if isinstance(begun, tuple):
+            self._end(execution, turn)
+            return self._judge(execution, begun)
+        return await self._go_on(execution, begun, turn)
+
+    async def _go_on(
+        self, execution: Execution, begun: Awaitable[Result], turn: Turn | None
+    ) -> Result:
+        try:
+            result = await begun
+        finally:
+            self._end(execution, turn)
+        return result if result[0] and execution.stop is None else self._judge(execution, result)
+
+    def _end(self, execution: Execution, turn: Turn | None) -> None:
+        self._running.pop(execution.cell.id, None)
+        if execution.stop is not None and not (execution.finished or execution.abandoned):
+            finish(execution)  # stopped before its first line, and it has none
+        if turn is not None:
+            turn.release()
+
+    def _judge(self, execution: Execution, result: Result) -> Result:
+        result = judge(execution, result, self.namespace)
+        if not result[0]:
+            if self._collect:
+                self._errors += 1
+            self._dict["_last_exception"] = result[1]
         return result
 
-    def _begin(self, execution: Execution, beside: bool) -> Result | Awaitable[Result]:  # noqa: FBT001
+    def _begin(self, execution: Execution, *, beside: bool) -> Result | Awaitable[Result]:
         """Compile, decide, run: the result, where the cell goes inline, or what to await for it."""
         cell, namespace = execution.cell, self.namespace
         source, filename = cell.source, cell.filename
@@ -156,50 +192,63 @@ class CellRunner:
         try:
             compiled, known = self._planner.compile(source, filename, cell.first_line)
         except CompilationError as error:
-            self._announce(execution, ExecutionMode.UNKNOWN, "loop", known=False, wrapped=False)
+            self._count(execution, ExecutionMode.UNKNOWN, "loop", known=False, wrapped=False)
             propose_repair(error, source)
             return False, error
-        mode, placement = self._planner.decide(compiled, source, beside=beside)
-        self._announce(execution, mode, placement, known=known, wrapped=compiled.wrapped)
+        mode, placement = place(compiled, self._dict)
+        if beside or self._planner.blocked:
+            placement = self._planner.reconsider(compiled, source, placement, beside=beside)
+        self._count(execution, mode, placement, known=known, wrapped=compiled.wrapped)
         namespace.note(compiled)
+        body, tail = compiled.body, compiled.tail
         if compiled.nested:
             compiled = renamed(compiled, filename)
             namespace.sources.hold(filename, compiled.nested)
             body, tail = compiled.body, compiled.tail
-        else:  # the common case needs no whole new CompiledCell
-            body, tail = compiled.body, compiled.tail
-            if compiled.filename != filename:
-                if body is not None:
-                    body = body.replace(co_filename=filename)
-                if tail is not None:
-                    tail = tail.replace(co_filename=filename)
+        elif known:  # the common case needs no whole new CompiledCell
+            if body is not None:
+                body = body.replace(co_filename=filename)
+            if tail is not None:
+                tail = tail.replace(co_filename=filename)
         run: Run = (body, tail, compiled, self._dict)
         context = namespace.context.copy() if beside else namespace.context
-        around = None
-        if self._guarded:
-            around = self._guard(execution, run)
+        around = self._guard(execution, run) if self._guarded else None
         if self._hosted:
             # A blocking cell beside others has a thread of its own.
             execution.on_main = self._on_main and not (beside and placement == "thread")
             if self._abandon is not None:
                 execution.abandon = partial(self._abandon, execution)
-        if compiled.is_async:
-            return go_awaited(execution, run, context, around)
-        if placement == "thread":
-            place: Place = self._place or namespace.thread
-            if beside:
-                place = BlockingThread(cell.id, once=True)
-            return go_to_thread(execution, run, namespace, context, around, place)
-        begun = time.perf_counter()
+        if compiled.is_async or placement == "thread":
+            return self._send(execution, run, context, around, beside=beside)
+        begun = _clock()
         result = context.run(evaluate, execution, run, around)
-        held = time.perf_counter() - begun
+        held = _clock() - begun
         if held > BLOCKED_AFTER and not compiled.needs_loop:
             self._planner.note_blocked(source)
             if execution.sink is not None:
                 execution.sink.emit(Blocked(cell_id=cell.id, seconds=held))
         return result
 
-    def _announce(
+    def _send(
+        self,
+        execution: Execution,
+        run: Run,
+        context: Context,
+        around: Guard | None,
+        *,
+        beside: bool,
+    ) -> Awaitable[Result]:
+        """What to await for a cell that does not go inline."""
+        if execution.placement == "thread":
+            place: Place = self._place or self.namespace.thread
+            if beside:
+                place = BlockingThread(execution.cell.id, once=True)
+            return go_to_thread(execution, run, self.namespace, context, around, place)
+        if self._hosted:
+            return go_as_task(execution, run, context, around)
+        return go_awaited(execution, evaluate_async(execution, run, around), context)
+
+    def _count(
         self,
         execution: Execution,
         mode: ExecutionMode,
@@ -208,22 +257,27 @@ class CellRunner:
         known: bool,
         wrapped: bool,
     ) -> None:
+        """Count a cell that begins, and tell of it."""
         execution.mode, execution.placement = mode, placement
         if self._collect:
             self._executions += 1
             self._modes[mode._value_] += 1
         if execution.sink is not None:
-            execution.asker = self._ask
-            execution.sink.emit(
-                Started(
-                    cell=execution.cell,
-                    mode=mode,
-                    placement=placement,
-                    at=time.time(),
-                    known=known,
-                    wrapped=wrapped,
-                )
+            self._announce(execution, known=known, wrapped=wrapped)
+
+    def _announce(self, execution: Execution, *, known: bool, wrapped: bool) -> None:
+        execution.asker = self._ask
+        assert execution.sink is not None
+        execution.sink.emit(
+            Started(
+                cell=execution.cell,
+                mode=execution.mode,
+                placement=execution.placement,
+                at=time.time(),
+                known=known,
+                wrapped=wrapped,
             )
+        )
 
     def _guard(self, execution: Execution, run: Run) -> Guard:
         limits = self._limits

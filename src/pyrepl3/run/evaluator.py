@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import types
 from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt
-from pyrepl3.run.cancel import finish
+from pyrepl3.run.cancel import finish, request_stop
 from pyrepl3.run.display import mime_bundle
 from pyrepl3.run.execution import CURRENT, Execution
 from pyrepl3.run.tracebacks import format_error, trim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Coroutine, Generator
+    from contextvars import Context
 
     from pyrepl3.lang.compile import CompiledCell
+    from pyrepl3.run.limits import Guard
 
 type Result = tuple[bool, Any]
 
@@ -33,15 +35,14 @@ they run on. A bare tuple: it is made for every cell."""
 
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _set_depth = sys.set_coroutine_origin_tracking_depth
+_get_thread = threading.get_ident
 
 
-def evaluate(
-    execution: Execution,
-    run: Run,
-    around: AbstractContextManager[object] | None = None,
-) -> Result:
+def evaluate(execution: Execution, run: Run, around: Guard | None = None) -> Result:
     """Run a cell without top-level await, here and now. Call it in the session's Context."""
-    execution.thread = threading.get_ident()
+    # One frame and no ``with`` for what most cells do not have: each costs as much as the cell itself.
+    body, tail, compiled, namespace = run
+    execution.thread = _get_thread()
     token = CURRENT.set(execution)
     depth = _get_depth()
     result: Result
@@ -50,11 +51,29 @@ def evaluate(
     try:
         if execution.stop is not None:  # asked to stop before the first line
             raise CellInterrupt  # as if the first line had raised it
-        if around is None:
-            value = _evaluate(run, execution)
+        if around is not None:
+            around.__enter__()
+        try:
+            value = None
+            if compiled.wrapped and body is not None:
+                value = FunctionType(body, namespace)()
+            elif body is not None:
+                eval(body, namespace)  # noqa: S307  running code is what this is for
+            if tail is not None:
+                value = eval(tail, namespace)  # noqa: S307
+            elif compiled.value_name is not None:
+                value = namespace.get(compiled.value_name)
+            if execution.show and value is not None and compiled.shows:
+                _show(execution, namespace, value)
+        except BaseException as error:
+            if execution.show:
+                _tell(execution, error)
+            if around is None or not around.__exit__(type(error), error, error.__traceback__):
+                raise
+            value = None
         else:
-            with around:
-                value = _evaluate(run, execution)
+            if around is not None:
+                around.__exit__(None, None, None)
         result = (True, value)
     except BaseException as error:  # noqa: BLE001  whatever the user's code raises is its result
         result = (False, error)
@@ -67,30 +86,54 @@ def evaluate(
     return result
 
 
-def _evaluate(run: Run, execution: Execution) -> Any:
-    if not execution.show:
-        return _run(run)
-    try:
-        value = _run(run)
-        if value is not None and run[2].shows:
-            _show(execution, run[3], value)
-    except BaseException as error:
-        _tell(execution, error)
-        raise
-    return value
-
-
-def _run(run: Run) -> Any:
+async def evaluate_async(  # noqa: C901  one frame, see evaluate
+    execution: Execution, run: Run, around: Guard | None = None
+) -> Result:
+    """Run a cell with top-level await: the same as ``evaluate``, step by step, with three awaits."""
     body, tail, compiled, namespace = run
-    if compiled.wrapped:
-        assert body is not None
-        return FunctionType(body, namespace)()
-    if body is not None:
-        eval(body, namespace)  # noqa: S307  running code is what this is for
-    if tail is not None:
-        return eval(tail, namespace)  # noqa: S307
-    name = compiled.value_name
-    return None if name is None else namespace.get(name)
+    execution.thread = _get_thread()
+    token = CURRENT.set(execution)
+    result: Result
+    try:
+        if execution.stop is not None:  # asked to stop before the first line
+            raise CellInterrupt  # see evaluate
+        if around is not None:
+            around.__enter__()
+        try:
+            value = None
+            if compiled.wrapped and body is not None:
+                value = await FunctionType(body, namespace)()
+            elif body is not None:
+                # eval, not exec: exec of code with CO_COROUTINE silently runs nothing.
+                begun = eval(body, namespace)  # noqa: S307
+                if compiled.body_async:
+                    await begun
+            if tail is not None:
+                value = eval(tail, namespace)  # noqa: S307
+                if compiled.tail_async:
+                    value = await value
+            elif compiled.value_name is not None:
+                value = namespace.get(compiled.value_name)
+            if execution.show and value is not None and compiled.shows:
+                _show(execution, namespace, value)
+        except BaseException as error:
+            if execution.show:
+                _tell(execution, error)
+            if around is None or not around.__exit__(type(error), error, error.__traceback__):
+                raise
+            value = None
+        else:
+            if around is not None:
+                around.__exit__(None, None, None)
+        result = (True, value)
+    except BaseException as error:  # noqa: BLE001  see evaluate
+        result = (False, error)
+    finally:
+        execution.finished = True
+        CURRENT.reset(token)
+    if execution.stop is not None:
+        finish(execution)
+    return result
 
 
 def _show(execution: Execution, namespace: dict[str, Any], value: object) -> None:
@@ -105,69 +148,52 @@ def _tell(execution: Execution, error: BaseException) -> None:
         execution.told = (error, format_error(trim(error), verbose=execution.verbose))
 
 
-async def evaluate_async(
-    execution: Execution,
-    run: Run,
-    give: Callable[[Result], object],
-    around: AbstractContextManager[object] | None = None,
-) -> None:
-    """Run a cell with top-level await and ``give`` its result.
+@types.coroutine
+def go_awaited(
+    execution: Execution, coro: Coroutine[Any, Any, Result], context: Context
+) -> Generator[Any, Any, Result]:
+    """Run a cell with top-level await in the task that awaits this, each step inside ``context``.
 
-    To be the whole of a task whose Context is the session's; ``CURRENT`` stays set in it only while
-    the cell runs.
+    No task, no future and no round of the loop of its own. A cancellation of that task that is not our
+    interrupt is the caller's: the cell is stopped, and CancelledError comes out once it is over. asyncio
+    cannot tell a cell from its caller: one that cancels ``asyncio.current_task()`` cancels its caller.
     """
-    execution.thread = threading.get_ident()
-    # Here, not by who made the task: its first step runs before that has it in its hands.
-    execution.task = task = asyncio.current_task()
-    if execution.stop is not None and task is not None:
-        task.cancel()  # asked to stop before there was a task to cancel
-    token = CURRENT.set(execution)
-    depth = _get_depth()
-    result: Result
-    _set_depth(1)
+    task = execution.task = asyncio.current_task()
+    execution.loop = asyncio.get_running_loop()
+    assert task is not None
+    before = task.cancelling()
+    enter, depth = context.run, _get_depth()
+    step: Callable[..., Any] = coro.send
+    sent: Any = None
     try:
-        if around is None:
-            value = await _evaluate_async(run, execution)
-        else:
-            with around:
-                value = await _evaluate_async(run, execution)
-        result = (True, value)
-    except BaseException as error:  # noqa: BLE001  see evaluate
-        result = (False, error)
+        while True:
+            _set_depth(1)  # a step, not a cell: other code runs on this thread between two steps
+            yielded = enter(step, sent)
+            _set_depth(depth)
+            try:
+                yield yielded
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is the cell's to see
+                if task.cancelling() > before + execution.cancels:
+                    _stop_with_caller(execution)
+                step, sent = coro.throw, error
+            else:
+                step, sent = coro.send, None
+    except StopIteration as end:
+        result: Result = end.value
     finally:
-        execution.finished = True
         _set_depth(depth)
-        CURRENT.reset(token)
     if execution.stop is not None:
-        finish(execution)
-    give(result)
+        while execution.cancels:
+            execution.cancels -= 1
+            task.uncancel()
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+    return result
 
 
-async def _evaluate_async(run: Run, execution: Execution) -> Any:
-    if not execution.show:
-        return await _run_async(run)
-    try:
-        value = await _run_async(run)
-        if value is not None and run[2].shows:
-            _show(execution, run[3], value)
-    except BaseException as error:
-        _tell(execution, error)
-        raise
-    return value
-
-
-async def _run_async(run: Run) -> Any:
-    body, tail, compiled, namespace = run
-    if compiled.wrapped:
-        assert body is not None
-        return await FunctionType(body, namespace)()
-    if body is not None:
-        # eval, not exec: exec of code with CO_COROUTINE silently runs nothing.
-        begun = eval(body, namespace)  # noqa: S307
-        if compiled.body_async:
-            await begun
-    if tail is not None:
-        value = eval(tail, namespace)  # noqa: S307
-        return await value if compiled.tail_async else value
-    name = compiled.value_name
-    return None if name is None else namespace.get(name)
+def _stop_with_caller(execution: Execution) -> None:
+    """The caller is cancelled, and with it the cell: what is thrown in now is the first stage."""
+    if execution.stop is None:
+        request_stop(execution)
+        if execution.stop is not None:
+            execution.stop.delivered = True

@@ -84,6 +84,9 @@ class Execution:
     finished = False
     stop: Stop | None = None
     task: asyncio.Task[Any] | None = None
+    """What awaits the cell: a task of its own, or its caller's."""
+    cancels = 0
+    """How often our interrupt has cancelled ``task``, which may be the caller's."""
     loop: asyncio.AbstractEventLoop | None = None
     thread = 0
     on_main = False

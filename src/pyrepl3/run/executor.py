@@ -80,6 +80,8 @@ class AsyncExecutor(CellRunner):
         self.durability = durability
         self.namespace = namespace_manager or NamespaceManager(resonate, name=execution_id or None)
         self.execution_id = execution_id or self.namespace.name
+        self._id_prefix = f"{self.execution_id}-c"
+        self._file_prefix = f"<{self.namespace.name} cell "
         self.config = config
         self.coordinator = EventLoopCoordinator(self)
         self.coroutines = CoroutineManager()
@@ -167,14 +169,16 @@ class AsyncExecutor(CellRunner):
         """
         namespace = self.namespace
         n = namespace.count = namespace.count + 1
+        digits = str(n)
         cell = Cell(
-            id=f"{self.execution_id}-c{n}",
+            id=self._id_prefix + digits,
             n=n,
             source=code,
-            filename=f"<{namespace.name} cell {n}>",
+            filename=self._file_prefix + digits + ">",
         )
         if self._observe is None:
-            ok, value = await self._go(Execution(cell, self._group))
+            result = self._go(Execution(cell, self._group))
+            ok, value = result if isinstance(result, tuple) else await result
         else:
             outcome = await self._run(cell, self._observe)
             ok = outcome.ok
@@ -262,7 +266,8 @@ class AsyncExecutor(CellRunner):
         begun = time.perf_counter()
         cancelled: asyncio.CancelledError | None = None
         try:
-            result = await self._go(execution)
+            going = self._go(execution)
+            result = going if isinstance(going, tuple) else await going
         except asyncio.CancelledError as error:
             # The caller's. Whoever was told that the cell began is told of its end, too.
             if execution.mode is ExecutionMode.UNKNOWN:

@@ -35,7 +35,8 @@ class Planner:
         self.transforms = 0
         """Cells that only the fallback could compile (a top-level ``return``)."""
         self.cache: CompilationCache | None = None
-        self._blocked: set[str] = set()
+        self.blocked: set[str] = set()
+        """Sources that held the loop."""
         if config is None:
             self.cache = CompilationCache()
         elif config.enable_compilation_cache:
@@ -48,9 +49,9 @@ class Planner:
         """
         cache, flags = self.cache, self._namespace.flags
         if cache is not None:
-            found = cache.lookup(source, flags, first_line)
+            found = cache.lookup((source, flags, first_line))
             if found is not None:
-                return found, True
+                return found, True  # type: ignore[return-value]  # keys with a line number: cells
         compiled = compile_cell(
             source, filename, flags=flags, first_line=first_line, transform=self.transform
         )
@@ -64,19 +65,24 @@ class Planner:
     ) -> tuple[ExecutionMode, Placement]:
         """Mode and placement now. ``beside``: other cells run at the same time."""
         mode, placement = place(compiled, self._dict)
+        return mode, self.reconsider(compiled, source, placement, beside=beside)
+
+    def reconsider(
+        self, compiled: CompiledCell, source: str, placement: Placement, *, beside: bool
+    ) -> Placement:
+        """Beside others a cell must not hold them up; one that held them up once goes at once."""
         if (
-            # Beside others a cell must not hold them up; one that held them up once goes at once.
-            (beside or (self._blocked and source in self._blocked))
+            (beside or source in self.blocked)
             and placement == "loop"
             and not uses_loop(compiled, self._dict)
         ):
-            return mode, "thread"
-        return mode, placement
+            return "thread"
+        return placement
 
     def note_blocked(self, source: str) -> None:
         """Remember that this text held the loop: next time it goes to the thread."""
-        if len(self._blocked) < REMEMBERED:
-            self._blocked.add(source)
+        if len(self.blocked) < REMEMBERED:
+            self.blocked.add(source)
 
     def find_mode(self, source: str) -> ExecutionMode:
         """The mode of ``source``; UNKNOWN only for what does not compile."""
@@ -91,7 +97,7 @@ class Planner:
         from pyrepl3.lang.modes import explain_mode  # noqa: PLC0415  on request only
 
         report = explain_mode(source, self._dict, flags=self._namespace.flags)
-        if source in self._blocked and report.placement == "loop":
+        if source in self.blocked and report.placement == "loop":
             compiled, _ = self.compile(source, "<cell>")
             if self.decide(compiled, source, beside=False)[1] == "thread":
                 reason = Reason(kind="blocked_before", name="", text="it held the loop last time")

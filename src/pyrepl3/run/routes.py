@@ -13,10 +13,10 @@ from pyrepl3.run.tracebacks import exceptions_of, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from contextvars import Context
 
     from pyrepl3.run.execution import Execution
+    from pyrepl3.run.limits import Guard
     from pyrepl3.run.namespace import NamespaceManager
 
 
@@ -73,21 +73,26 @@ class Handover:
         return self.result
 
 
-async def go_awaited(
-    execution: Execution, run: Run, context: Context, around: AbstractContextManager[object] | None
+async def go_as_task(
+    execution: Execution, run: Run, context: Context, around: Guard | None
 ) -> Result:
-    """Run a cell with top-level await as a task of its own, in the session's Context."""
+    """Run a cell with top-level await as a task of its own, on a host's loop.
+
+    A cell may cancel its own task there and hits nobody else.
+    """
     loop = asyncio.get_running_loop()
     handover = Handover(loop)
     execution.loop = loop
+
+    async def work() -> None:
+        # Here, not by who made the task: its first step runs before that has it in its hands.
+        execution.task = asyncio.current_task()
+        handover.give(await evaluate_async(execution, run, around))
+
     # Eager: its first step runs now, not a round of the loop later. That is safe only because nobody
     # has entered the Context: in one that is entered an eager task would hang the loop.
     task = asyncio.Task(
-        evaluate_async(execution, run, handover.give, around),
-        loop=loop,
-        name=execution.cell.id,
-        context=context,
-        eager_start=True,
+        work(), loop=loop, name=execution.cell.id, context=context, eager_start=True
     )
     result = handover.result or await handover.take(execution)
     del task  # held until here: the loop holds tasks weakly
@@ -99,7 +104,7 @@ async def go_to_thread(
     run: Run,
     manager: NamespaceManager,
     context: Context,
-    around: AbstractContextManager[object] | None,
+    around: Guard | None,
     place: Place,
 ) -> Result:
     """Run a blocking cell on the place's thread, on the same dict and in the same Context."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEPT = 1000
+KEPT = 256
 """Cells whose source stays in any case, unless they have more than ``KEPT_SIZE`` characters together."""
 
 KEPT_SIZE = 16 * 1024 * 1024
@@ -91,6 +91,7 @@ class Sources:
         self._coming: list[tuple[str, str]] = []
         self._homes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
         self._sweep_at = 64
+        self._last: tuple[str, list[str]] = "", []
         weakref.finalize(self, _forget_all, self._texts).atexit = False
 
     def add(self, filename: str, source: str, first_line: int = 1) -> None:
@@ -103,11 +104,14 @@ class Sources:
             self._remove(filename)  # the caller gave two cells one name: the newest counts
         texts[filename] = source
         _OWNERS[filename] = texts
+        if source != self._last[0]:  # cells that run often run again
+            self._last = source, split_lines(source)
+        size = len(source)
         # mtime None: linecache never compares it with a file. Not lazy: it ignores that for <names>.
-        linecache.cache[filename] = (len(source), None, split_lines(source), filename)
+        linecache.cache[filename] = (size, None, self._last[1], filename)
         recent = self._recent
         recent.append(filename)
-        self._size += len(source)
+        self._size += size
         while len(recent) > KEPT or (self._size > KEPT_SIZE and len(recent) > 1):
             self._evict()
 
@@ -204,10 +208,14 @@ class Sources:
             self._size -= len(self._texts[filename])
 
     def _evict(self) -> None:
-        filename = self._recent.popleft()
-        self._size -= len(self._texts[filename])
+        filename, texts = self._recent.popleft(), self._texts
+        self._size -= len(texts[filename])
         if filename not in self._holders:
-            _forget(filename, self._texts)
+            # What _forget does, for each cell of a long session.
+            del texts[filename]
+            if _OWNERS.get(filename) is texts:
+                del _OWNERS[filename]
+                linecache.cache.pop(filename, None)
             return
         if self._coming:
             self._find_classes()

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Turn:
@@ -13,21 +18,19 @@ class Turn:
     ``acquire_nowait`` and ``release`` from any thread; ``acquire`` on a running loop.
     """
 
-    __slots__ = ("_gate", "_waiters")
+    __slots__ = ("_gate", "_waiters", "acquire_nowait")
 
     def __init__(self) -> None:
         # Held while somebody has the turn; a plain lock, since taking it is all that most cells do.
         self._gate = threading.Lock()
+        self.acquire_nowait: Callable[[], bool] = partial(self._gate.acquire, False)  # noqa: FBT003
+        """Take the turn if it is free."""
         self._waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
 
     @property
     def held(self) -> bool:
         """Whether somebody has the turn."""
         return self._gate.locked()
-
-    def acquire_nowait(self) -> bool:
-        """Take the turn if it is free."""
-        return self._gate.acquire(blocking=False)
 
     async def acquire(self) -> None:
         """Wait for the turn. Cancelling the wait gives the place in the queue up."""
