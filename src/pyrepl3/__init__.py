@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.config import (
         MiB as MiB,
     )
+    from pyrepl3.engine import export_session as export_session
+    from pyrepl3.engine import import_session as import_session
     from pyrepl3.engine import open_session as open_session
     from pyrepl3.errors import (
         AsyncContextError as AsyncContextError,
@@ -62,6 +64,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.errors import (
         SessionError as SessionError,
+    )
+    from pyrepl3.errors import (
+        SessionExistsError as SessionExistsError,
     )
     from pyrepl3.errors import (
         SessionInUseError as SessionInUseError,
@@ -124,6 +129,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Cell as Cell,
     )
     from pyrepl3.records import (
+        Collected as Collected,
+    )
+    from pyrepl3.records import (
         Committed as Committed,
     )
     from pyrepl3.records import (
@@ -152,6 +160,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.records import (
         Interrupted as Interrupted,
+    )
+    from pyrepl3.records import (
+        KeptName as KeptName,
     )
     from pyrepl3.records import (
         Line as Line,
@@ -212,21 +223,21 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
 
 _HOMES = {
     "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB",
-    "engine": "open_session",
+    "engine": "export_session import_session open_session",
     "errors": (
         "AsyncContextError CancellationError CellIdError CompilationError "
         "DurabilityError ExecutionError LimitExceededError LostValueError "
         "NamespaceError PyREPL3Error ReplayedError SessionClosedError SessionError "
-        "SessionInUseError SessionNotFoundError SourceError StaleBaseError StepError "
-        "StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
+        "SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
+        "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
     ),
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store",
     "records": (
-        "Asked Blocked Cell Committed Delta Display Done Epoch Event ExecutionMode Failed "
-        "Finished Interrupted Line ModeReport Names Notice Outcome Output Placement "
+        "Asked Blocked Cell Collected Committed Delta Display Done Epoch Event ExecutionMode "
+        "Failed Finished Interrupted KeptName Line ModeReport Names Notice Outcome Output Placement "
         "Reason Receipt Replayed Restored Snapshot Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",

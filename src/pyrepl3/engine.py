@@ -147,6 +147,27 @@ def sessions(store: Path | str | None = None) -> SessionDirectory:
     return SessionDirectory(None if store is None else Path(store))
 
 
+def export_session(name: str, path: Path | str, *, store: Path | str | None = None) -> None:
+    """Write session ``name`` of a store to ``path``, a single file that must not exist yet.
+
+    Blocks. Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError,
+    ValueError for a name that is none.
+    """
+    sessions(store).export(name, Path(path))
+
+
+def import_session(
+    path: Path | str, name: str | None = None, *, store: Path | str | None = None
+) -> str:
+    """Add the session that ``path`` was exported from to a store. Returns its name (None: as it was).
+
+    Blocks; every byte is checked before anything is added. The file holds pickles: import only what
+    you trust. Raises SessionExistsError where the name is taken, StoreCorruptError where the file is
+    damaged or none of ours, StoreError, ValueError for a name that is none.
+    """
+    return sessions(store).take_in(Path(path), name)
+
+
 def propose(source: str, error: SyntaxError | None = None) -> Repair | None:
     """A repaired source that compiles, with what was changed; None where none was found."""
     from pyrepl3.lang import repair  # noqa: PLC0415  only for source that does not compile

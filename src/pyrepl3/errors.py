@@ -18,6 +18,7 @@
     │   ├── SessionInUseError      another process has the session open
     │   ├── SessionClosedError     it was closed, or never opened
     │   ├── SessionNotFoundError   no session of that name in the store
+    │   ├── SessionExistsError     there is one already, where a new one was to be made
     │   ├── StaleBaseError         the cell was made for another epoch than the current one
     │   └── CellIdError            a cell id that is used, or cannot be
     ├── LostValueError             also a NameError: a name that a restore could not bring back
@@ -161,6 +162,17 @@ class SessionNotFoundError(SessionError):
 
     def __str__(self) -> str:
         return f"no session {self.name!r} in {self.store}; `pyrepl3 sessions` lists what is there"
+
+
+class SessionExistsError(SessionError):
+    """A session of that name is there already."""
+
+    def __init__(self, name: str, store: str) -> None:
+        self.name, self.store = name, store
+        super().__init__(name, store)
+
+    def __str__(self) -> str:
+        return f"session {self.name!r} is in {self.store} already; choose another name"
 
 
 class StaleBaseError(SessionError):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrepl3.records import (
     Asked,
     Cell,
+    Collected,
     Delta,
     Epoch,
     Event,
     Kept,
+    KeptName,
     Opened,
     Outcome,
     Question,
@@ -88,14 +91,16 @@ class Store(Protocol):
     """Keeps the epochs of one session. Bytes only: it never sees a Python object.
 
     ``commit`` is atomic and durable: once it returns, ``load`` gives the new epoch after any
-    crash; if it raises, the old one or the new, never a mixture. Methods block (they write and
-    sync files) and may be called from any thread, one at a time.
+    crash; if it raises, the old one or the new, never a mixture. The same goes for everything else that
+    writes. Methods block (they write and sync files) and may be called from any thread. All raise
+    StoreError, for an epoch that is not there too.
     """
 
     def commit(self, delta: Delta, receipt: Receipt, *, parent: int) -> int:
         """Store the epoch after ``parent`` (0: none) and make it the head. Returns its number.
 
-        Numbers only grow, also after a branch. Raises StoreError.
+        Numbers only grow, also after a branch. A chunk that is there already is not stored again; one
+        that is neither in the delta nor there is a StoreError.
         """
         ...
 
@@ -103,12 +108,50 @@ class Store(Protocol):
         """The namespace as of ``epoch`` (None: the head; 0: empty). Raises StoreError."""
         ...
 
+    def names(self, epoch: int | None = None) -> Mapping[str, KeptName]:
+        """Each name as of ``epoch`` (None: the head; 0: none) with what is known of it."""
+        ...
+
     def history(self, epoch: int | None = None) -> Sequence[Epoch]:
         """The line of epochs that leads to ``epoch`` (None: the head), oldest first."""
         ...
 
+    def epochs(self) -> Sequence[Epoch]:
+        """All epochs that are kept, by number: also those that do not lead to the head."""
+        ...
+
     def move(self, epoch: int) -> None:
         """Make ``epoch`` (0: none) the head; nothing is deleted. Raises StoreError."""
+        ...
+
+    def audited(self, epoch: int) -> None:
+        """It is now certain that ``epoch`` holds all that had changed. Idempotent."""
+        ...
+
+    def verify(self, epoch: int | None = None) -> None:
+        """Read all that ``epoch`` needs (None: any epoch) and compare it with what was written.
+
+        Raises StoreCorruptError, which names the names that it concerns.
+        """
+        ...
+
+    def fork(self, name: str, epoch: int | None = None) -> Store:
+        """A new session beside this one, open, whose history is the line to ``epoch`` (None: the head).
+
+        Epochs keep their numbers. Raises SessionExistsError, ValueError for a name that is none.
+        """
+        ...
+
+    def collect(self, *, keep: int | None = None) -> Collected:
+        """Drop the epochs that do not lead to the head, and of those that do all but the last ``keep``.
+
+        None keeps the whole line. Bytes that no epoch needs any more are given back. Buffers opened
+        before stay as they are. Raises ValueError for ``keep`` below 1.
+        """
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write the whole session to ``path``, a single file that must not exist yet."""
         ...
 
     def close(self) -> None:

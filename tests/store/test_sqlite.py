@@ -15,7 +15,6 @@ import pytest
 
 from pyrepl3.errors import SessionClosedError, SessionInUseError, StoreCorruptError, StoreError
 from pyrepl3.records import Delta
-from pyrepl3.store import blobs
 from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.testing.conformance import make_delta, make_receipt, read_values
 
@@ -166,13 +165,13 @@ def test_a_commit_does_not_grow_with_the_number_of_epochs(path):
     store.close()
 
 
-def test_a_blob_bigger_than_a_row_is_cut_and_joined(path, monkeypatch):
-    monkeypatch.setattr(blobs, "_PART", 1000)
+def test_a_big_blob_lies_in_a_pack(path):
     store = SqliteStore(path)
-    data = random.Random(1).randbytes(12345)
+    data = random.Random(1).randbytes(1_234_567)
     store.commit(make_delta({"big": data, "small": b"1"}), make_receipt(1), parent=0)
     assert read_values(store.load()) == {"big": data, "small": b"1"}
-    store._db.execute("DELETE FROM part WHERE n = 5000")
+    assert data in (path / "pack-000001").read_bytes()
+    os.truncate(path / "pack-000001", 1_000_000)
     with pytest.raises(StoreCorruptError, match="'big'"):
         store.load()
     store.close()

@@ -43,7 +43,9 @@ class Delta(Record, frozen=True, kw_only=True):
     stored: the reason). ``reprs`` has a short repr for each stored name, so that a difference can
     be shown without objects. ``engine`` is the runner's own state (opaque bytes), whole each time.
     ``chunks`` has the chunks and lists that the store may not have yet, by digest; it may read them
-    only until its commit returns. What is in no delta since, the store has from an earlier epoch.
+    only until its commit returns. What is in no delta since, the store has from an earlier epoch: from
+    the one marked last, not from any, since old epochs may be collected.
+    ``audited``: it is certain that nothing else changed; if not, ``Store.audited`` may say so later.
     """
 
     blobs: tuple[Blob, ...] = ()
@@ -52,6 +54,7 @@ class Delta(Record, frozen=True, kw_only=True):
     reprs: Mapping[str, str] = {}
     engine: bytes = b""
     chunks: Mapping[bytes, bytes | memoryview] = {}
+    audited: bool = True
 
     @property
     def size(self) -> int:
@@ -66,7 +69,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     Blobs are in the order of the epochs that wrote them. ``count`` is the highest cell count of any
     epoch in the store, so that no cell id is used twice. ``open`` gives the bytes of a buffer: writable,
     private to the caller, mapped lazily where the store can; it works until the store is closed, what
-    it gave lasts as long as somebody holds it. Raises StoreError.
+    it gave lasts as long as somebody holds it. Raises StoreError. ``audited`` is that of the epoch.
     """
 
     epoch: int = 0
@@ -75,6 +78,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     lost: Mapping[str, str] = {}
     engine: bytes = b""
     open: Callable[[Buffer], memoryview] | None = None
+    audited: bool = True
 
 
 type ReceiptStatus = Literal["done", "failed", "interrupted"]
@@ -102,8 +106,9 @@ class Receipt(Record, frozen=True, kw_only=True):
 class Epoch(Record, frozen=True, kw_only=True):
     """One entry of a session's history: ``parent`` is 0 for the first.
 
-    ``stored`` and ``deleted`` are the names that its delta wrote and removed, as ``lost`` has those that
-    it could not store.
+    ``size`` is that of its delta in bytes; ``stored`` and ``deleted`` are the names that it wrote and
+    removed, as ``lost`` has those that it could not store. ``audited``: it is certain that it holds
+    all that had changed.
     """
 
     epoch: int
@@ -113,3 +118,25 @@ class Epoch(Record, frozen=True, kw_only=True):
     stored: frozenset[str] = frozenset()
     deleted: frozenset[str] = frozenset()
     lost: Mapping[str, str] = {}
+    audited: bool = True
+
+
+class KeptName(Record, frozen=True, kw_only=True):
+    """What a store knows of a name without its object: to tell how two epochs differ.
+
+    ``epoch`` wrote the value (a name has changed between two epochs where these numbers differ),
+    ``size`` is in bytes and that of all names of its blob, ``text`` a short repr. ``lost`` is the reason
+    why there is no value, "" where there is one.
+    """
+
+    epoch: int
+    size: int = 0
+    text: str = ""
+    lost: str = ""
+
+
+class Collected(Record, frozen=True, kw_only=True):
+    """What a collection of garbage has dropped: how many epochs, and how many bytes on disk."""
+
+    epochs: int = 0
+    size: int = 0

@@ -12,7 +12,9 @@ import sqlite3
 
 import msgspec
 
-from pyrepl3.store.blobs import checksum
+from pyrepl3.records import Delta
+from pyrepl3.store.sums import checksum
+from pyrepl3.store.text import plain_text
 from pyrepl3.store.trouble import ODD, corrupt
 
 _KEYFRAME_AFTER = 256
@@ -53,6 +55,17 @@ class NameMap(msgspec.Struct, array_like=True):
         return NameMap(dict(self.names), self.engine)
 
 
+def make_change(delta: Delta, blobs: list[tuple[int, list[str]]], engine: int) -> Change:
+    """What ``delta`` does to the map, its blobs being those."""
+    return Change(
+        blobs,
+        sorted(delta.deleted),
+        {name: plain_text(why) for name, why in delta.lost.items()},
+        {name: plain_text(text) for name, text in delta.reprs.items()},
+        engine,
+    )
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode_change = msgspec.msgpack.Decoder(Change).decode
 _decode_map = msgspec.msgpack.Decoder(NameMap).decode
@@ -63,9 +76,9 @@ def wants_keyframe(weight: int, names: NameMap) -> bool:
     return weight > max(_KEYFRAME_AFTER, len(names.names))
 
 
-def sum_epoch(epoch: int, parent: int, change: bytes, receipt: bytes) -> int:
+def sum_epoch(epoch: int, parent: int, size: int, change: bytes, receipt: bytes) -> int:
     """The checksum of a whole row of the table ``epoch``."""
-    return checksum(epoch, change, receipt, b"%d" % parent)
+    return checksum(epoch, change, receipt, b"%d %d" % (parent, size))
 
 
 def write_keyframe(db: sqlite3.Connection, epoch: int, names: NameMap) -> None:
@@ -87,19 +100,19 @@ def _read_map(db: sqlite3.Connection, epoch: int, where: str) -> tuple[NameMap, 
     names, at = NameMap({}, 0), epoch
     while at:
         row = db.execute(
-            "SELECT parent, change, receipt, epoch.sum, map, keyframe.sum FROM epoch "
+            "SELECT parent, size, change, receipt, epoch.sum, map, keyframe.sum FROM epoch "
             "LEFT JOIN keyframe ON keyframe.epoch = epoch.id WHERE id = ?",
             (at,),
         ).fetchone()
         if row is None:
             raise corrupt(where, f"epoch {at}")
-        parent, change, receipt, check, keyframe, keyframe_check = row
+        parent, size, change, receipt, check, keyframe, keyframe_check = row
         if keyframe is not None:
             if keyframe_check != checksum(at, keyframe):
                 raise corrupt(where, f"the list of names of epoch {at}")
             names = _decode_map(keyframe)
             break
-        if check != sum_epoch(at, parent, change, receipt) or not 0 <= parent < at:
+        if check != sum_epoch(at, parent, size, change, receipt) or not 0 <= parent < at:
             raise corrupt(where, f"epoch {at}")
         changes.append(decode_change(change))
         at = parent

@@ -8,7 +8,6 @@ case, ``Demo`` and ``demo`` are one session.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 from pyrepl3.errors import SessionNotFoundError, StoreError
 from pyrepl3.records import Record
 from pyrepl3.store.lock import SessionLock, find_owner
+from pyrepl3.store.making import check_name, is_session, is_session_name
 from pyrepl3.store.sqlite import SqliteStore
-
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}", re.ASCII)
+from pyrepl3.store.trouble import FOREIGN
 
 
 class SessionInfo(Record, frozen=True, kw_only=True):
@@ -56,7 +55,40 @@ class SessionDirectory:
             return []
         except OSError as error:
             raise StoreError(f"cannot list {self.root}: {error.strerror}") from error
-        return [_look(path) for path in found if _NAME.fullmatch(path.name) and _is_session(path)]
+        return [_look(path) for path in found if is_session_name(path.name) and is_session(path)]
+
+    def find(self, name: str) -> SqliteStore:
+        """As ``open``, for a session that must be there. Raises SessionNotFoundError as well."""
+        path = self.root / check_name(name)
+        if not is_session(path):
+            raise SessionNotFoundError(name, str(self.root))
+        return SqliteStore(path)
+
+    def export(self, name: str, path: Path) -> None:
+        """Write session ``name`` to ``path``, a single file that must not exist yet.
+
+        Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError.
+        """
+        store = self.find(name)
+        try:
+            store.export(path)
+        finally:
+            store.close()
+
+    def take_in(self, path: Path, name: str | None = None) -> str:
+        """Make the session that ``path`` was exported from one of these; its name (None: as it was).
+
+        All of the file is checked first. It holds pickles: take in only what you trust. Raises
+        SessionExistsError, ValueError for a name that is none, StoreCorruptError, StoreError.
+        """
+        from pyrepl3.store.archive import read_archive  # noqa: PLC0415 - zipfile
+
+        try:
+            return read_archive(path, self.root, name)
+        except FOREIGN as error:
+            raise StoreError(
+                f"cannot import {path} into {self.root}: {getattr(error, 'strerror', None) or error}"
+            ) from error
 
     def remove(self, name: str) -> None:
         """Delete session ``name`` with all its epochs.
@@ -64,7 +96,7 @@ class SessionDirectory:
         Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError.
         """
         path = self.root / check_name(name)
-        if not _is_session(path):
+        if not is_session(path):
             raise SessionNotFoundError(name, str(self.root))
         try:
             lock = SessionLock(path / "lock", session=name)
@@ -79,16 +111,6 @@ class SessionDirectory:
             raise StoreError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
-def check_name(name: str) -> str:
-    """``name``, if it may name a session; else ValueError."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} cannot name a session: use 1 to 64 letters, digits, '-', '_' and '.', "
-            f"and no '.' at the start"
-        )
-    return name
-
-
 def find_default_root() -> Path:
     """Where sessions live: ``$PYREPL3_STORE``, else the user's data directory."""
     chosen = os.environ.get("PYREPL3_STORE")
@@ -97,10 +119,6 @@ def find_default_root() -> Path:
     import platformdirs  # noqa: PLC0415 - a program with a store of its own does not need it
 
     return platformdirs.user_data_path("pyrepl3") / "sessions"
-
-
-def _is_session(path: Path) -> bool:
-    return (path / "session.db").exists() or (path / "lock").exists()
 
 
 def _look(path: Path) -> SessionInfo:

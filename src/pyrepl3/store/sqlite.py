@@ -1,59 +1,82 @@
-"""Deltas and receipts in, one SQLite file a session out; and snapshots back.
+"""Deltas and receipts in, one directory a session out; and snapshots back.
 
 A commit is one transaction in WAL mode with synchronous=FULL: SQLite syncs the log before COMMIT
-returns, so an epoch whose number was returned is on disk, whole.
+returns, so an epoch whose number was returned is on disk, whole. What it tells of in packs was synced before.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from pyrepl3.errors import SessionClosedError, StoreCorruptError, StoreError
-from pyrepl3.records import Blob, Delta, Epoch, Receipt, Snapshot
-from pyrepl3.store.blobs import read_blobs, write_blob
+from pyrepl3.errors import (
+    SessionClosedError,
+    SessionExistsError,
+    StoreError,
+)
+from pyrepl3.records import Blob, Buffer, Collected, Delta, Epoch, KeptName, Receipt, Snapshot
+from pyrepl3.store.batch import Batch
+from pyrepl3.store.blobs import read_state
+from pyrepl3.store.buffers import find_holders, open_buffer
 from pyrepl3.store.changes import (
-    Change,
     NameMap,
-    decode_change,
     encode,
+    make_change,
     read_map,
     sum_epoch,
     wants_keyframe,
     write_keyframe,
 )
+from pyrepl3.store.chunks import Absent
+from pyrepl3.store.forks import copy_line, copy_session
+from pyrepl3.store.garbage import drop, repack, shrink
+from pyrepl3.store.line import (
+    audit_mark,
+    find_origins,
+    is_audited,
+    make_epochs,
+    read_all,
+    read_line,
+    tell_names,
+)
 from pyrepl3.store.lock import SessionLock
-from pyrepl3.store.schema import connect
-from pyrepl3.store.text import encode_receipt, plain_text
-from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
+from pyrepl3.store.making import check_name, make_session
+from pyrepl3.store.opening import make_directory, open_database
+from pyrepl3.store.packs import Packs, sync
+from pyrepl3.store.schema import connect, read_head, write_head
+from pyrepl3.store.text import encode_receipt
+from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain, value_of
+from pyrepl3.store.verify import verify_all, verify_state
 
 
 class SqliteStore:
-    """Keeps the epochs of one session in ``path/session.db``; ``":memory:"`` keeps them nowhere.
+    """Keeps the epochs of one session in the directory ``path``; ``":memory:"`` keeps them nowhere.
 
-    ``path`` is the session's directory, made if it is missing (mode 0700). The session is locked
-    until ``close``: SessionInUseError where another process, or another store object in this one,
-    has it open. Any thread may call, one at a time. Never raises sqlite3's own errors.
+    ``path`` is made if it is missing (mode 0700). The session is locked until ``close``:
+    SessionInUseError where another process, or another store object in this one, has it open. Any
+    thread may call. Never raises sqlite3's own errors.
     """
 
     def __init__(self, path: Path | Literal[":memory:"]) -> None:
         self._where = str(path)
+        self._path = path if isinstance(path, Path) else None
+        self._calls = threading.RLock()
         self._lock: SessionLock | None = None
         self._db: sqlite3.Connection | None = None
+        self._packs = Packs(self._path)
+        self._forks: set[str] = set()  # of a store in memory
         self._head = self._count = self._last_epoch = self._last_blob = 0
         # The epoch last worked with: its map, and the weight of the changes since a keyframe.
         self._at: tuple[int, NameMap, int] = (0, NameMap({}, 0), 0)
         self._engine: tuple[int, bytes] = (0, b"")  # the last one, so that it is not repeated
         with self._border("open"):
             try:
-                if isinstance(path, Path):
-                    self._open(path)
+                if self._path is not None:
+                    self._open(self._path)
                 else:
                     self._db = connect(":memory:", new=True)
                 self._look()
@@ -66,6 +89,8 @@ class SqliteStore:
         """The epoch that ``load()`` gives; 0 where nothing was committed yet."""
         return self._head
 
+    # --- epochs -------------------------------------------------------------------------------
+
     def commit(self, delta: Delta, receipt: Receipt, *, parent: int) -> int:
         """Store the epoch after ``parent`` (0: none) and make it the head. Returns its number.
 
@@ -73,48 +98,44 @@ class SqliteStore:
         (if the disk failed at the very end) whole.
         """
         with self._border("commit to"):
-            self._use()
+            batch = Batch(self._use(), self._packs, delta)
             names, weight = self._map_of(parent)
-            epoch, blob = self._last_epoch + 1, self._last_blob
-            rows: list[tuple[int, bytes]] = []
+            epoch, key = self._last_epoch + 1, self._last_blob
             blobs: list[tuple[int, list[str]]] = []
             for item in delta.blobs:
-                blob += 1
-                rows.append((blob, item.data))
-                blobs.append((blob, list(item.names)))
+                key += 1
+                batch.add(key, item)
+                blobs.append((key, list(item.names)))
             engine = (0, b"")
             if delta.engine:
                 engine = self._engine
                 if delta.engine != engine[1]:
-                    blob += 1
-                    engine = (blob, delta.engine)
-                    rows.append(engine)
-            change = Change(
-                blobs,
-                sorted(delta.deleted),
-                {name: plain_text(why) for name, why in delta.lost.items()},
-                {name: plain_text(text) for name, text in delta.reprs.items()},
-                engine[0],
-            )
+                    key += 1
+                    engine = (key, delta.engine)
+                    batch.add(key, Blob(names=(), data=delta.engine))
+            change = make_change(delta, blobs, engine[0])
             weight += change.weight
             keyframe = None
             if wants_keyframe(weight, names):
                 keyframe, weight = names.copy(), 0
                 keyframe.apply(change)
             count = max(self._count, receipt.cell.n)
-            packed = encode_receipt(receipt)
-            self._write(epoch, parent, delta.size, count, change, packed, rows, keyframe)
+            packed, told = encode(change), encode_receipt(receipt)
+            check = sum_epoch(epoch, parent, delta.size, packed, told)
+            mark = audit_mark(epoch, audited=delta.audited)
+            row = (epoch, parent, delta.size, packed, told, check, mark)
+            self._write(row, count, batch, keyframe)
             # From here on nothing can fail: memory follows the disk.
             if keyframe is None:
                 names.apply(change)
             self._at = (epoch, keyframe or names, weight)
             self._engine = engine
-            self._head, self._last_epoch, self._last_blob = epoch, epoch, blob
+            self._head, self._last_epoch, self._last_blob = epoch, epoch, key
             self._count = count
             return epoch
 
     def load(self, epoch: int | None = None) -> Snapshot:
-        """The namespace as of ``epoch`` (None: the head; 0: empty), every byte checked.
+        """The namespace as of ``epoch`` (None: the head; 0: empty); all bytes but buffers' are checked.
 
         Raises StoreError for an unknown epoch, StoreCorruptError (which names the names it
         concerns) where the bytes are not those that were written.
@@ -123,149 +144,216 @@ class SqliteStore:
             db = self._use()
             number = self._head if epoch is None else epoch
             state, _ = self._map_of(number)
-            holders: dict[int, list[str]] = {}
-            lost: dict[str, str] = {}
-            for name, at in state.names.items():
-                if isinstance(at, int):
-                    holders.setdefault(at, []).append(name)
-                else:
-                    lost[name] = at
-            found = read_blobs(db, sorted(holders), holders, self._where)
-            blobs = tuple(Blob(names=tuple(holders[key]), data=data) for key, data in found)
-            engine = b""
-            if state.engine:
-                ((_, engine),) = read_blobs(db, [state.engine], {}, self._where)
-            count = self._count
-            return Snapshot(epoch=number, count=count, blobs=blobs, lost=lost, engine=engine)
+            blobs, lost, engine = read_state(
+                db, self._packs, state.names, state.engine, self._where
+            )
+            query = "SELECT audit FROM epoch WHERE id = ?"
+            (mark,) = db.execute(query, (number,)).fetchone() or (0,)
+            return Snapshot(
+                epoch=number,
+                count=self._count,
+                blobs=blobs,
+                lost=lost,
+                engine=engine,
+                open=self._opener(blobs),
+                audited=not number or is_audited(number, mark, self._where),
+            )
+
+    def names(self, epoch: int | None = None) -> Mapping[str, KeptName]:
+        """Each name as of ``epoch`` (None: the head; 0: none) with what is known of it.
+
+        Raises StoreError for an unknown epoch, StoreCorruptError.
+        """
+        with self._border("read the names of"), self._reading(epoch) as at:
+            origins = find_origins(read_line(self._use(), at, self._where))
+            return tell_names(self._use(), origins)
 
     def history(self, epoch: int | None = None) -> Sequence[Epoch]:
         """The line of epochs that leads to ``epoch`` (None: the head), oldest first.
 
         Raises StoreError for an unknown epoch, StoreCorruptError.
         """
-        with self._border("read the history of"):
-            at = self._head if epoch is None else epoch
-            self._check_known(at)
-            try:
-                return self._read_line(at)
-            except ODD as error:
-                what = f"the line of epochs that leads to {at}"
-                raise corrupt(self._where, what) from error
+        with self._border("read the history of"), self._reading(epoch) as at:
+            return make_epochs(read_line(self._use(), at, self._where), self._where)
+
+    def epochs(self) -> Sequence[Epoch]:
+        """All epochs, by number, also those off the line of the head. Raises StoreCorruptError."""
+        with self._border("read the epochs of"), self._reading(None):
+            return make_epochs(read_all(self._use(), self._where), self._where)
 
     def move(self, epoch: int) -> None:
         """Make ``epoch`` (0: none) the head, durably; nothing is deleted. Raises StoreError."""
         with self._border("move the head of"):
             db = self._use()
             self._check_known(epoch)
-            db.execute("UPDATE head SET epoch = ?", (epoch,))  # a transaction of its own
+            write_head(db, epoch, self._count)
             self._head = epoch
+
+    def audited(self, epoch: int) -> None:
+        """``epoch`` holds all that had changed, durably. Idempotent. Raises StoreError."""
+        with self._border("mark an epoch of"):
+            db = self._use()
+            self._check_known(epoch)
+            mark = audit_mark(epoch, audited=True)
+            db.execute("UPDATE epoch SET audit = ?1 WHERE id = ?2 AND audit != ?1", (mark, epoch))
+
+    # --- the whole ----------------------------------------------------------------------------
+
+    def verify(self, epoch: int | None = None) -> None:
+        """Read every byte that ``epoch`` (None: any epoch) needs, and compare it with its checksum.
+
+        4 GB/s at most, from memory. Raises StoreCorruptError, which names the names that it concerns.
+        """
+        with self._border("verify"):
+            db = self._use()
+            if epoch is None:
+                with self._reading(None):
+                    verify_all(db, self._packs, read_all(db, self._where), self._where)
+            else:
+                verify_state(db, self._packs, self._map_of(epoch)[0], self._where)
+
+    def fork(self, name: str, epoch: int | None = None) -> SqliteStore:
+        """A new session beside this one, open, with the line to ``epoch`` (None: the head).
+
+        Packs are shared by hard links where the file system has them, so it costs no room. Raises
+        SessionExistsError, ValueError for a name that is none, StoreError.
+        """
+        with self._border("fork"):
+            db = self._use()
+            at = self._head if epoch is None else epoch
+            self._check_known(at)
+            if self._path is None:
+                if check_name(name) in self._forks:
+                    raise SessionExistsError(name, self._where)
+                store = SqliteStore(":memory:")
+                copy_line(db, self._packs, store._use(), store._packs, at, self._where)
+                store._look()
+                self._forks.add(name)
+                return store
+            root = self._path.parent
+            with make_session(root, name) as folder:
+                copy_session(db, self._packs, folder, at, self._where)
+        return SqliteStore(root / name)
+
+    def collect(self, *, keep: int | None = None) -> Collected:
+        """Drop epochs that do not lead to the head, and of those that do all but the last ``keep``.
+
+        Needs room for what it copies: a pack more than half of which is garbage is written anew. Any
+        error or crash leaves all kept epochs whole; the next collection goes on. Raises ValueError for
+        ``keep`` below 1, StoreError, StoreCorruptError where it cannot be told what is needed.
+        """
+        if keep is not None and keep < 1:
+            raise ValueError(f"keep at least one epoch, not {keep}")
+        with self._border("collect the garbage of"):
+            db = self._use()
+            before = self._measure()
+            try:
+                with self._reading(None):
+                    epochs = drop(db, self._packs, self._head, keep, self._where)
+                repack(db, self._packs)
+                shrink(db)
+            finally:
+                self._look()
+            return Collected(epochs=epochs, size=max(0, before - self._measure()))
+
+    def export(self, path: Path) -> None:
+        """Write the whole session to ``path``, which must not exist yet, synced.
+
+        Raises StoreError, StoreCorruptError where a pack is not as long as it was.
+        """
+        from pyrepl3.store.archive import write_archive  # noqa: PLC0415 - zipfile
+
+        with self._border("export"):
+            name = self._path.name if self._path else "session"
+            write_archive(self._use(), self._packs, path, name)
 
     def close(self) -> None:
         """Let go of the session. Idempotent. Never raises StoreError."""
-        db, self._db = self._db, None
-        lock, self._lock = self._lock, None
-        try:
-            if db is not None:
-                db.close()
-        except sqlite3.Error:
-            pass  # the log could not be folded into the file (disk full): the next open does it
-        finally:
-            if lock is not None:
-                lock.release()
+        with self._calls:
+            db, self._db = self._db, None
+            lock, self._lock = self._lock, None
+            try:
+                self._packs.close()
+                if db is not None:
+                    db.close()
+            except sqlite3.Error:
+                pass  # the log could not be folded into the file (disk full): the next open does it
+            finally:
+                if lock is not None:
+                    lock.release()
 
     # --- inside -------------------------------------------------------------------------------
 
     def _open(self, path: Path) -> None:
-        missing = [place for place in (path, *path.parents) if not place.exists()]
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path / "session.db"
+        grown = make_directory(path)
         self._lock = lock = SessionLock(path / "lock", session=path.name)
-        if lock.made and not (file.exists() and file.stat().st_size):
-            what = "is empty" if file.exists() else "is missing"
-            raise StoreCorruptError(
-                f"{file} {what}, though the session was in use before: put a backup in its place, "
-                f"or remove the directory {path} to start anew"
-            )
-        if lock.begun:  # a making that was cut short: nothing in it was ever promised
-            for name in ("session.db", "session.db-wal", "session.db-shm", "session.db-journal"):
-                (path / name).unlink(missing_ok=True)
-        _check_header(file)
-        self._db = connect(str(file), new=not lock.made)
+        self._db = open_database(path, self._packs, lock)
         if not lock.made:
-            _sync(file)
-            _sync(path)
-            for place in missing:
-                _sync(place.parent)
+            for place in grown:
+                sync(place)
             lock.mark_made()
 
     def _look(self) -> None:
         """Take over what the disk says; at the start, and when a commit failed."""
         db = self._use()
-        row = db.execute("SELECT epoch, count FROM head").fetchone()
-        if row is None:
-            raise corrupt(self._where, "the number of the last epoch")
         # sqlite_sequence outlives deleted rows, so numbers only grow.
         last = dict(db.execute("SELECT name, seq FROM sqlite_sequence"))
-        self._head, self._count = row
+        self._head, self._count = read_head(db, self._where)
         self._last_epoch, self._last_blob = last.get("epoch", 0), last.get("blob", 0)
         self._at, self._engine = (0, NameMap({}, 0), 0), (0, b"")
+        self._packs.look(db)
 
     def _write(
         self,
-        epoch: int,
-        parent: int,
-        size: int,
+        row: tuple[int, int, int, bytes, bytes, int, int],
         count: int,
-        change: Change,
-        receipt: bytes,
-        blobs: list[tuple[int, bytes]],
+        batch: Batch,
         keyframe: NameMap | None,
     ) -> None:
         db = self._use()
-        packed = encode(change)
-        row = (epoch, parent, size, packed, receipt, sum_epoch(epoch, parent, packed, receipt))
+        batch.place()
+        ending = False
         try:
             db.execute("BEGIN IMMEDIATE")
-            for key, data in blobs:
-                write_blob(db, key, data)
-            db.execute("INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?)", row)
+            batch.insert()
+            db.execute("INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             if keyframe is not None:
-                write_keyframe(db, epoch, keyframe)
-            db.execute("UPDATE head SET epoch = ?, count = ?", (epoch, count))
+                write_keyframe(db, row[0], keyframe)
+            write_head(db, row[0], count)
+            ending = True
             db.execute("COMMIT")
         except BaseException:
-            # A COMMIT that failed may have ended the transaction or not, and even have succeeded.
+            # A COMMIT that failed may have ended the transaction or not, and even have succeeded; then
+            # its rows may still be found after a crash, and what they tell of must be there.
+            if not ending:
+                batch.undo()
             if db.in_transaction:
                 db.execute("ROLLBACK")
             self._look()
             raise
+        batch.done()
 
-    def _read_line(self, at: int) -> list[Epoch]:
-        decode_receipt = msgspec.msgpack.Decoder(Receipt).decode  # a millisecond, not at the start
-        line: list[Epoch] = []
-        for number, parent, size, change, receipt, check in self._use().execute(
-            "WITH RECURSIVE line AS (SELECT * FROM epoch WHERE id = ? UNION ALL "
-            "SELECT epoch.* FROM epoch JOIN line ON epoch.id = line.parent "
-            "WHERE line.parent < line.id) SELECT * FROM line",
-            (at,),
-        ):
-            if check != sum_epoch(number, parent, change, receipt):
-                raise corrupt(self._where, f"epoch {number}")
-            what = decode_change(change)
-            found = Epoch(
-                epoch=number,
-                parent=parent,
-                receipt=decode_receipt(receipt),
-                size=size,
-                stored=frozenset(name for _, names in what.blobs for name in names),
-                deleted=frozenset(what.deleted),
-                lost=what.lost,
-            )
-            line.append(found)
-        if at and (not line or line[-1].parent != 0):
-            raise corrupt(self._where, f"the line of epochs that leads to {at}")
-        line.reverse()
-        return line
+    def _opener(self, blobs: Sequence[Blob]) -> Callable[[Buffer], memoryview] | None:
+        holders = find_holders(blobs)
+        if not holders:
+            return None
+
+        def open_one(buffer: Buffer) -> memoryview:
+            with self._border("load"):
+                try:
+                    return open_buffer(self._use(), self._packs, buffer)
+                except Absent:
+                    names = value_of(holders.get(buffer.root, ()))
+                    raise corrupt(self._where, names) from None
+
+        return open_one
+
+    def _measure(self) -> int:
+        """Bytes that the session takes."""
+        if self._path is not None:
+            return sum(file.stat().st_size for file in self._path.iterdir())
+        (pages,) = self._use().execute("PRAGMA page_count").fetchone()
+        return int(pages) * 4096 + sum(map(self._packs.size, self._packs.numbers()))
 
     def _use(self) -> sqlite3.Connection:
         if self._db is None:
@@ -288,27 +376,21 @@ class SqliteStore:
         return self._at[1], self._at[2]
 
     @contextmanager
-    def _border(self, action: str) -> Iterator[None]:
-        """Errors of sqlite3 and of the system become ours, with the cure."""
+    def _reading(self, epoch: int | None) -> Iterator[int]:
+        """The number of an epoch that is there; what its rows cannot be decoded with is told."""
+        at = self._head if epoch is None else epoch
+        self._check_known(at)
         try:
-            yield
-        except FOREIGN as error:
-            raise explain(error, action, self._where) from error
+            yield at
+        except ODD as error:
+            what = f"the line of epochs that leads to {at}"
+            raise corrupt(self._where, what) from error
 
-
-def _check_header(file: Path) -> None:
-    """SQLite takes a file of a few bytes for an empty database, and overwrites it."""
-    if file.exists() and file.stat().st_size:
-        with file.open("rb") as opened:
-            if opened.read(16) != b"SQLite format 3\0":
-                raise StoreCorruptError(
-                    f"{file} is not a database: put a backup in its place, or move it away"
-                )
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    @contextmanager
+    def _border(self, action: str) -> Iterator[None]:
+        """One call at a time; errors of sqlite3 and of the system become ours, with the cure."""
+        with self._calls:
+            try:
+                yield
+            except FOREIGN as error:
+                raise explain(error, action, self._where) from error

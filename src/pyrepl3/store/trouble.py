@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterable
 
@@ -25,6 +26,15 @@ _CURES: dict[int, str] = {
     sqlite3.SQLITE_TOOBIG: "a value is too big for one row: split it, or keep it in a file",
 }
 
+_SYSTEM: dict[int | None, str] = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the quota of the disk is used up: free some space",
+    errno.EFBIG: "the disk or a limit allows no bigger file: free some space, or raise the limit",
+    errno.EROFS: "the disk is read-only: make it writable, or choose another store",
+    errno.EIO: "the disk reported an error: check it, and the space left on it",
+    errno.ENOMEM: "there is not enough memory",
+}
+
 
 def explain(error: Exception, action: str, where: str) -> StoreError:
     """The StoreError for ``error``, which came while we did ``action`` to the session at ``where``."""
@@ -40,6 +50,8 @@ def explain(error: Exception, action: str, where: str) -> StoreError:
         return corrupt(where, "the list of tables")
     elif isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
         cure = "a file stands where a directory is needed: choose another path"
+    elif isinstance(error, OSError) and error.errno in _SYSTEM:
+        cure = _SYSTEM[error.errno]
     elif isinstance(error, OSError):
         cure = f"{error.strerror or error}: check the path, the rights and the space left"
     else:

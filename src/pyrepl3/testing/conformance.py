@@ -16,15 +16,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from pyrepl3.errors import SessionInUseError, StoreError
-from pyrepl3.ports import Store
-from pyrepl3.records import Blob, Cell, Delta, Display, Output, Receipt, Snapshot
-
-type Place = Callable[[], Store]
-"""Opens the same place again at each call; for a store in memory it can be called once only."""
-
-type Fresh = Callable[[], Place]
-"""A place where nothing was stored yet."""
+from pyrepl3.errors import SessionInUseError
+from pyrepl3.records import Cell, Output, Receipt, Snapshot
+from pyrepl3.testing import buffers, lines
+from pyrepl3.testing.pieces import Fresh, make_delta, make_receipt, read_values, refused
 
 
 class StoreCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,66 +31,10 @@ class StoreCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 def store_checks(*, durable: bool = True) -> list[StoreCheck]:
     """What every Store must do. Without ``durable`` those that close and open again are left out."""
-    checks = [*_ALWAYS, *(_DURABLE if durable else ())]
+    checks = [*_ALWAYS, *buffers.ALWAYS, *lines.ALWAYS]
+    if durable:
+        checks += [*_DURABLE, *buffers.DURABLE, *lines.DURABLE]
     return [StoreCheck(name=check.__name__.lstrip("_"), run=check) for check in checks]
-
-
-# --- pieces -----------------------------------------------------------------------------------
-
-
-def make_receipt(n: int, source: str = "x = 1") -> Receipt:
-    """A receipt of cell ``n`` with something of everything."""
-    cell = Cell(id=f"demo-c{n}", n=n, source=source, filename=f"<demo {n}>", first_line=2)
-    return Receipt(
-        cell=cell,
-        status="done",
-        at=1.5,
-        duration=0.25,
-        shown=True,
-        text="3",
-        data={"text/plain": "3", "image/png": b"\x89PNG", "application/json": {"a": [1, None]}},
-        events=(
-            Output(cell_id=cell.id, stream="stdout", text="hello\n"),
-            Display(cell_id=cell.id, data={"text/html": "<b>"}, metadata={"w": 1}),
-        ),
-    )
-
-
-def make_delta(
-    values: dict[str, bytes] | None = None,
-    *,
-    groups: dict[tuple[str, ...], bytes] | None = None,
-    deleted: tuple[str, ...] = (),
-    lost: dict[str, str] | None = None,
-    engine: bytes = b"",
-) -> Delta:
-    """A delta with a blob for each of ``values`` and one for each of ``groups``."""
-    blobs = [Blob(names=(name,), data=data) for name, data in (values or {}).items()]
-    blobs += [Blob(names=names, data=data) for names, data in (groups or {}).items()]
-    reprs = {name: f"<{name}>" for blob in blobs for name in blob.names}
-    return Delta(
-        blobs=tuple(blobs), deleted=frozenset(deleted), lost=lost or {}, reprs=reprs, engine=engine
-    )
-
-
-def read_values(snapshot: Snapshot) -> dict[str, bytes]:
-    """Each live name with the bytes of its blob; a name in two blobs is an AssertionError."""
-    found: dict[str, bytes] = {}
-    for blob in snapshot.blobs:
-        for name in blob.names:
-            assert name not in found, f"{name!r} is in two blobs"
-            assert name not in snapshot.lost, f"{name!r} is stored and lost"
-            found[name] = blob.data
-    return found
-
-
-def _refused(call: Callable[[], object], error: type[Exception] = StoreError) -> None:
-    try:
-        call()
-    except error as refusal:
-        assert str(refusal), "an error must say what happened"  # noqa: PT017 - no pytest here
-    else:
-        raise AssertionError(f"{error.__name__} expected")
 
 
 # --- the promises -----------------------------------------------------------------------------
@@ -230,7 +169,7 @@ def _unknown_epochs_are_refused(fresh: Fresh) -> None:
         lambda: store.load(-1),
         lambda: store.commit(make_delta({"x": b"2"}), make_receipt(2), parent=first + 1),
     ):
-        _refused(call)
+        refused(call)
     assert read_values(store.load()) == {"x": b"1"}
     assert store.load().epoch == first
     store.close()
@@ -287,7 +226,7 @@ def _close_can_be_called_twice_and_ends_it(fresh: Fresh) -> None:
     store.close()
     store.close()
     for call in (store.load, store.history, lambda: store.move(0)):
-        _refused(call, Exception)
+        refused(call, Exception)
 
 
 def _what_was_committed_is_there_after_closing(fresh: Fresh) -> None:
@@ -347,7 +286,7 @@ def _the_head_is_there_after_closing(fresh: Fresh) -> None:
 def _a_session_is_open_once(fresh: Fresh) -> None:
     place = fresh()
     store = place()
-    _refused(place, SessionInUseError)
+    refused(place, SessionInUseError)
     store.commit(make_delta({"x": b"1"}), make_receipt(1), parent=0)
     store.close()
     place().close()

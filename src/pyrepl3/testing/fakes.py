@@ -4,144 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pyrepl3.errors import SessionClosedError, StoreError
-from pyrepl3.records import Blob, Delta, Display, Epoch, Output, Receipt, Snapshot
+from pyrepl3.records import Display, Output
+from pyrepl3.testing.store import FakeStore as FakeStore  # noqa: PLC0414 - all fakes are found here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pyrepl3.records import Event, Stream
 
 
 _PATIENCE = 30.0  # seconds that a test waits for what never comes
-
-
-class FakeStore:
-    """A Store in memory, which fails when told to. ``again()`` opens what it holds, as after a crash.
-
-    ``fail_commit("before")`` makes the next commit raise StoreError with nothing stored, ``"after"``
-    with the epoch stored; ``fail_load`` and ``fail_move`` the next load and move. Any thread.
-    """
-
-    def __init__(self) -> None:
-        self.epochs: dict[int, tuple[int, Delta, Receipt]] = {}
-        """By number: the parent, the change, the record."""
-        self.closed = False
-        self._heads = [0]  # shared with the stores that ``again`` gives
-        self._commit_fails: Literal["before", "after"] | None = None
-        self._load_fails = False
-        self._move_fails = False
-
-    def again(self) -> FakeStore:
-        """A store on the same epochs. This one is closed, whoever had it."""
-        self.close()
-        store = FakeStore()
-        store.epochs, store._heads = self.epochs, self._heads
-        return store
-
-    def fail_commit(self, when: Literal["before", "after"]) -> None:
-        """Let the next commit raise, before or after it has stored the epoch."""
-        self._commit_fails = when
-
-    def fail_load(self) -> None:
-        """Let the next load raise."""
-        self._load_fails = True
-
-    def fail_move(self) -> None:
-        """Let the next move raise."""
-        self._move_fails = True
-
-    def commit(self, delta: Delta, receipt: Receipt, *, parent: int) -> int:
-        """Store the epoch after ``parent`` and make it the head. Returns its number."""
-        self._check_open()
-        when, self._commit_fails = self._commit_fails, None
-        if when == "before":
-            raise StoreError("told to fail before the commit")
-        self._line(parent)
-        epoch = len(self.epochs) + 1
-        self.epochs[epoch] = (parent, delta, receipt)
-        self._heads.append(epoch)
-        if when == "after":
-            raise StoreError("told to fail after the commit")
-        return epoch
-
-    def load(self, epoch: int | None = None) -> Snapshot:
-        """The namespace as of ``epoch``."""
-        self._check_open()
-        if self._load_fails:
-            self._load_fails = False
-            raise StoreError("told to fail to load")
-        number = self._heads[-1] if epoch is None else epoch
-        line = self._line(number)
-        homes: dict[str, int] = {}
-        lost: dict[str, str] = {}
-        engine = b""
-        for each in line:
-            _, delta, _ = self.epochs[each]
-            for name in (*delta.deleted, *delta.lost):
-                homes.pop(name, None)
-                lost.pop(name, None)
-            lost |= delta.lost
-            for blob in delta.blobs:
-                for name in blob.names:
-                    homes[name] = id(blob)
-                    lost.pop(name, None)
-            engine = delta.engine
-        blobs = tuple(
-            Blob(names=names, data=blob.data)
-            for each in line
-            for blob in self.epochs[each][1].blobs
-            if (names := tuple(name for name in blob.names if homes.get(name) == id(blob)))
-        )
-        count = max((receipt.cell.n for _, _, receipt in self.epochs.values()), default=0)
-        return Snapshot(epoch=number, count=count, blobs=blobs, lost=lost, engine=engine)
-
-    def history(self, epoch: int | None = None) -> Sequence[Epoch]:
-        """The line of epochs that leads to ``epoch``, oldest first."""
-        self._check_open()
-        found = []
-        for number in self._line(self._heads[-1] if epoch is None else epoch):
-            parent, delta, receipt = self.epochs[number]
-            found.append(
-                Epoch(
-                    epoch=number,
-                    parent=parent,
-                    receipt=receipt,
-                    size=delta.size,
-                    stored=frozenset(name for blob in delta.blobs for name in blob.names),
-                    deleted=delta.deleted,
-                    lost=delta.lost,
-                )
-            )
-        return found
-
-    def move(self, epoch: int) -> None:
-        """Make ``epoch`` the head."""
-        self._check_open()
-        if self._move_fails:
-            self._move_fails = False
-            raise StoreError("told to fail to move")
-        self._line(epoch)
-        self._heads.append(epoch)
-
-    def close(self) -> None:
-        """Let go; the epochs stay for ``again``."""
-        self.closed = True
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise SessionClosedError("the store is closed")
-
-    def _line(self, epoch: int) -> list[int]:
-        line: list[int] = []
-        while epoch:
-            if epoch not in self.epochs:
-                raise StoreError(f"no epoch {epoch}")
-            line.append(epoch)
-            epoch = self.epochs[epoch][0]
-        return line[::-1]
 
 
 class Seen:

@@ -1,0 +1,72 @@
+"""What one commit adds beside its epoch: blobs and chunks in; rows, and pieces of a pack, out.
+
+Many bytes go to a pack (written once, and can be mapped), at the cost of a sync of its own; few go into
+rows, which the log of the database syncs anyway. So a cell costs one sync, or two if it made much.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from pyrepl3.records import Blob, Delta
+from pyrepl3.store.blobs import pack_buffers, write_blob
+from pyrepl3.store.chunks import find_new, insert_places, insert_rows
+from pyrepl3.store.packs import Packs, Piece, Place
+
+_BIG = 16 * 1024  # bytes; a smaller piece would waste too much of its last page
+_MUCH = 256 * 1024  # bytes in big pieces; below it the log is as fast, and one sync is saved
+
+
+class Batch:
+    """The blobs and chunks of one commit. ``place`` first, then ``insert`` inside the transaction."""
+
+    def __init__(self, db: sqlite3.Connection, packs: Packs, delta: Delta) -> None:
+        self._db, self._packs = db, packs
+        self._lists, chunks = find_new(db, delta)
+        self._rows = {digest: data for digest, data in chunks.items() if len(data) < _BIG}
+        self._packed = {digest: data for digest, data in chunks.items() if len(data) >= _BIG}
+        self._blobs: list[tuple[int, bytes, bytes]] = []
+        self._places: list[Place] = []
+        self._end = 0
+
+    def add(self, key: int, blob: Blob) -> None:
+        """Store the bytes of ``blob`` under ``key``."""
+        self._blobs.append((key, blob.data, pack_buffers(blob.buffers)))
+
+    def place(self) -> None:
+        """Write what goes to a pack, synced. Raises OSError; nothing is then left of it."""
+        pieces: list[Piece] = [*self._packed.values(), *self._big_blobs()]
+        if sum(map(len, pieces)) < _MUCH:
+            self._rows |= self._packed
+            self._packed = {}
+        else:
+            self._places, self._end = self._packs.write(pieces)
+
+    def insert(self) -> None:
+        """Write the rows. Raises sqlite3.Error."""
+        db = self._db
+        at = len(self._packed)
+        insert_rows(db, self._lists)
+        insert_rows(db, self._rows)
+        insert_places(db, self._packed, self._places[:at])
+        for key, data, buffers in self._blobs:
+            place = None
+            if self._places and len(data) >= _BIG:
+                place, at = self._places[at], at + 1
+            write_blob(db, key, data, buffers, place)
+        if self._places:
+            pack = self._places[0][0]
+            db.execute("INSERT OR REPLACE INTO pack VALUES (?, ?)", (pack, self._end))
+
+    def undo(self) -> None:
+        """Take back what ``place`` wrote; only while no row can tell of it."""
+        if self._places:
+            self._packs.undo(self._places[0])
+
+    def done(self) -> None:
+        """The rows are committed."""
+        if self._places:
+            self._packs.ends[self._places[0][0]] = self._end
+
+    def _big_blobs(self) -> list[bytes]:
+        return [data for _, data, _ in self._blobs if len(data) >= _BIG]

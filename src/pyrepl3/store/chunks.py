@@ -1,0 +1,154 @@
+"""Digests in, the bytes that have them out, checked: from rows where they are few, from packs where many.
+
+A chunk or a list of chunks is stored once, whoever refers to it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+
+from pyrepl3.errors import StoreError
+from pyrepl3.records import Buffer, Delta
+from pyrepl3.store.packs import Packs, Piece, Place
+
+DIGEST = 32  # bytes of a BLAKE3 digest
+_MANY = 500  # digests a query
+
+
+class Absent(Exception):  # noqa: N818 - not an error yet: the caller knows which names it concerns
+    """Something is not there, or not what was written."""
+
+
+def split(listed: bytes | memoryview) -> list[bytes]:
+    """The digests in a list. Raises Absent if it cannot be one."""
+    data = bytes(listed)
+    if len(data) % DIGEST:
+        raise Absent
+    return [data[n : n + DIGEST] for n in range(0, len(data), DIGEST)]
+
+
+def digest_of(data: Piece) -> bytes:
+    """The BLAKE3 digest."""
+    from blake3 import blake3  # noqa: PLC0415 - 5 ms, for sessions with buffers only
+
+    return blake3(data).digest()
+
+
+def find_new(db: sqlite3.Connection, delta: Delta) -> tuple[dict[bytes, Piece], dict[bytes, Piece]]:
+    """The lists and the chunks of ``delta`` that are not stored yet, in the order of their buffers.
+
+    Raises StoreError where one is neither stored nor in the delta.
+    """
+    # By level: bytes that are a list here may be a chunk there.
+    roots: dict[bytes, Piece] = {}
+    nodes: dict[bytes, Piece] = {}
+    chunks: dict[bytes, Piece] = {}
+    elsewhere: set[bytes] = set()  # these must be stored already
+
+    def take(digests: Iterable[bytes], into: dict[bytes, Piece]) -> Iterator[bytes]:
+        """Those of ``digests`` that came with the delta and were not seen yet."""
+        for digest in digests:
+            piece = delta.chunks.get(digest)
+            if piece is None:
+                elsewhere.add(digest)
+            elif digest not in into:
+                into[digest] = piece
+                yield digest
+
+    try:
+        for blob in delta.blobs:
+            for root in take((buffer.root for buffer in blob.buffers), roots):
+                for node in take(split(roots[root]), nodes):
+                    for _ in take(split(nodes[node]), chunks):
+                        pass
+    except Absent:
+        raise StoreError("a list of chunks in the delta is none: its length is odd") from None
+    lists = roots | nodes
+    for digest in lists:
+        chunks.pop(digest, None)
+    if lists or chunks or elsewhere:
+        stored = set(find_places(db, [*lists, *chunks, *elsewhere]))
+        if not elsewhere <= stored:
+            raise StoreError(
+                f"{len(elsewhere - stored)} chunks are neither in the delta nor in the store: what "
+                "a delta leaves out must belong to the epoch that was marked last"
+            )
+        for digest in stored:
+            lists.pop(digest, None)
+            chunks.pop(digest, None)
+    return lists, chunks
+
+
+def find_places(
+    db: sqlite3.Connection, digests: Iterable[bytes]
+) -> dict[bytes, tuple[int, int, int]]:
+    """Size, pack (0: a row of ``piece``) and place in it, of those ``digests`` that are stored."""
+    wanted = list(digests)
+    found: dict[bytes, tuple[int, int, int]] = {}
+    for start in range(0, len(wanted), _MANY):
+        some = wanted[start : start + _MANY]
+        marks = ",".join("?" * len(some))
+        query = f"SELECT digest, size, pack, at FROM chunk WHERE digest IN ({marks})"  # noqa: S608 - marks
+        for digest, size, pack, at in db.execute(query, some):
+            found[digest] = size, pack, at
+    return found
+
+
+def insert_rows(db: sqlite3.Connection, pieces: Mapping[bytes, Piece]) -> None:
+    """Store pieces as rows."""
+    for digest, data in pieces.items():
+        row = db.execute("INSERT INTO piece (data) VALUES (?)", (data,))
+        db.execute("INSERT INTO chunk VALUES (?, ?, 0, ?)", (digest, len(data), row.lastrowid))
+
+
+def insert_places(
+    db: sqlite3.Connection, pieces: Mapping[bytes, Piece], places: Iterable[Place]
+) -> None:
+    """Store where pieces lie in packs."""
+    rows = zip(pieces.items(), places, strict=True)
+    db.executemany(
+        "INSERT INTO chunk VALUES (?, ?, ?, ?)",
+        ((digest, len(data), pack, at) for (digest, data), (pack, at) in rows),
+    )
+
+
+def read_chunk(
+    db: sqlite3.Connection, packs: Packs, digest: bytes, place: tuple[int, int, int]
+) -> bytes:
+    """The bytes of a chunk, compared with their digest. Raises Absent."""
+    size, pack, at = place
+    if pack:
+        if not 0 <= size <= packs.size(pack) or at < 0:
+            raise Absent
+        data = bytearray(size)
+        if not packs.read_into((pack, at), memoryview(data)):
+            raise Absent
+        found = bytes(data)
+    else:
+        row = db.execute("SELECT data FROM piece WHERE id = ?", (at,)).fetchone()
+        if row is None or type(row[0]) is not bytes:
+            raise Absent
+        found = row[0]
+    if len(found) != size or digest_of(found) != digest:
+        raise Absent
+    return found
+
+
+def read_tree(
+    db: sqlite3.Connection, packs: Packs, buffer: Buffer
+) -> tuple[list[bytes], list[bytes]]:
+    """The lists of a buffer (its root first), and its chunks in order. Raises Absent."""
+    lists, chunks, nodes = [buffer.root], [], [buffer.root]
+    for level in range(2):
+        places = find_places(db, nodes)
+        below: list[bytes] = []
+        for node in nodes:
+            if node not in places:
+                raise Absent
+            below += split(read_chunk(db, packs, node, places[node]))
+        if level == 0:
+            lists += below
+        nodes = below
+    chunks = nodes
+    return lists, chunks
