@@ -84,6 +84,17 @@ async def test_a_cell_that_prints_too_much_is_stopped_and_what_fits_is_shown(sou
         assert (await session.run("print('again')")).ok  # the limit is a cell's, not the session's
 
 
+async def test_a_bare_executor_that_nobody_observes_has_the_limit_too(capsys):
+    executor = AsyncExecutor(config=ExecutorConfig(max_output=20))
+    try:
+        assert await executor.execute("print('ab'); 1") == 1
+        with pytest.raises(LimitExceededError):
+            await executor.execute("while True: print('0123456789')")
+    finally:
+        await executor.aclose()
+    assert capsys.readouterr().out == "ab\n0123456789\n012345678"
+
+
 async def test_output_up_to_the_limit_is_no_fault():
     async with open_session(limits=Limits(output=6)) as session:
         assert (await session.run("print('ä' * 2, end='xx')")).ok  # bytes of UTF-8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from pyrepl3.errors import CancellationError
 from pyrepl3.lang.blocking import BLOCKING_IO_CALLS, BLOCKING_IO_MODULES
 from pyrepl3.records import (
     Cell,
+    Display,
     ExecutionMode,
     Failed,
     Finished,
     Interrupted,
+    Output,
 )
 from pyrepl3.run.cancel import GRACE
 from pyrepl3.run.cells import CellRunner
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
     from pyrepl3.config import ExecutorConfig
     from pyrepl3.lang.cache import CompilationCache
     from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
-    from pyrepl3.records import Delta, ModeReport, Outcome, Question, Snapshot
+    from pyrepl3.records import Delta, Event, ModeReport, Outcome, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
+    from pyrepl3.run.evaluator import Result
     from pyrepl3.run.imports import ImportController
     from pyrepl3.run.routes import Place
 
@@ -177,7 +181,11 @@ class AsyncExecutor(CellRunner):
             filename=self._file_prefix + digits + ">",
         )
         if self._observe is None:
-            result = self._go(Execution(cell, self._group))
+            execution = Execution(cell, self._group)
+            if self._limits is None or self._limits.output is None:
+                result = self._go(execution)
+            else:
+                result = self._go_counted(execution, self._limits.output)
             ok, value = result if isinstance(result, tuple) else await result
         else:
             outcome = await self._run(cell, self._observe)
@@ -193,6 +201,16 @@ class AsyncExecutor(CellRunner):
             # A bare raise adds no frame of ours to what trim() leaves.
             trim(value)
             raise
+
+    async def _go_counted(self, execution: Execution, allowed: int) -> Result:
+        """Run a cell that nobody observes, and count what it writes to the process's streams."""
+        execution.sink = Sink(execution, _pass_on, allowed=allowed)
+        self._routing.begin(execution)
+        try:
+            result = self._go(execution)
+            return result if isinstance(result, tuple) else await result
+        finally:
+            tidy(execution, self._routing)
 
     # --- the Runner port --------------------------------------------------------------------------
 
@@ -282,3 +300,11 @@ class AsyncExecutor(CellRunner):
         if cancelled is not None:
             raise cancelled
         return outcome
+
+
+def _pass_on(event: Event) -> None:
+    """Write what a cell wrote where it would have gone. A sink tells events outside of the cell."""
+    if isinstance(event, Output):
+        (sys.stdout if event.stream == "stdout" else sys.stderr).write(event.text)
+    elif isinstance(event, Display):
+        sys.stdout.write(f"{event.data['text/plain']}\n")

@@ -20,7 +20,7 @@ from pyrepl3.run.coroutines import TaskFactory
 from pyrepl3.run.execution import CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pyrepl3.run.evaluator import Result
 
@@ -36,6 +36,30 @@ class HostLoop(_Base):
     """A loop that only its host closes. Stopping it is harmless: the host goes on with it."""
 
     served = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: set[asyncio.Task[Any]] = set()
+        """The host's own tasks, which ``asyncio.all_tasks`` does not list: a cell that cancels all tasks,
+        or waits for all others, means its own."""
+
+    def call(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``coro`` as a task of the host's own. On the loop."""
+        # A cell that runs another loop inside of this one makes CPython 3.13.0 forget which one runs.
+        asyncio._set_running_loop(self)  # noqa: SLF001
+        task = asyncio.Task(coro, loop=self)
+        asyncio._unregister_task(task)  # noqa: SLF001  documented for libraries that make tasks
+        self.calls.add(task)  # the loop holds tasks weakly
+        task.add_done_callback(self.calls.discard)
+        return task
+
+    def run_forever(self) -> None:
+        """Run until stopped. Raises RuntimeError where it runs."""
+        if (
+            self.is_running()
+        ):  # CPython 3.13.0 finds that out too late, and the loop stops answering
+            raise RuntimeError("This event loop is already running")
+        super().run_forever()
 
     def close(self) -> None:
         """Close the loop, where its host asks for that."""
@@ -163,7 +187,7 @@ class LoopHost:
         if self._stand_in is not None:
             self._stand_in.close()
         loop = self.loop
-        tasks = asyncio.all_tasks(loop)
+        tasks = asyncio.all_tasks(loop) | loop.calls
         for task in tasks:
             task.cancel()
         if tasks:

@@ -84,9 +84,11 @@ class Carrying:
                 CURRENT.reset(token)
 
         def excepthook_of_cells(args: Any, /) -> None:
-            if args.thread not in _origins or args.exc_value is None or args.exc_type is SystemExit:
+            if args.thread not in _origins or args.exc_value is None:
                 excepthook(args)
                 return
+            if issubclass(args.exc_type, SystemExit):
+                return  # ends its thread, as everywhere
             # The built-in hook shows no source lines of cells before Python 3.13.
             text = format_error(trim(args.exc_value))
             sys.stderr.write(f"Exception in thread {args.thread.name}:\n{text}")

@@ -13,7 +13,7 @@ from pyrepl3.run.cancel import GRACE, TICK, claim
 from pyrepl3.run.coroutines import find_tasks
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.executor import AsyncExecutor
-from pyrepl3.run.host import LAST, LoopHost
+from pyrepl3.run.host import LAST, HostLoop, LoopHost
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.routes import find_thread_bound
 from pyrepl3.run.tracebacks import format_error
@@ -41,24 +41,22 @@ class _Call[T]:
     def send(self, host: LoopHost) -> None:
         """Have it begun by the host. Any thread."""
         # An empty Context: nothing of the caller's leaks into the cell's task.
-        host.loop.call_soon_threadsafe(self._begin, context=contextvars.Context())
+        host.loop.call_soon_threadsafe(self._begin, host.loop, context=contextvars.Context())
 
     def cancel(self, host: LoopHost) -> None:
         """Do not begin, or cancel what has begun. Any thread."""
         self.cancelled = True
         host.loop.call_soon_threadsafe(lambda: self.task and self.task.cancel())
 
-    def _begin(self) -> None:
+    def _begin(self, loop: HostLoop) -> None:
         if self.cancelled:
             self.reply(None, asyncio.CancelledError())
             return
         # This object is held by the done callback, and by the future's waiter.
-        self.task = asyncio.Task(self._make(), loop=asyncio.get_running_loop())
-        _keep.add(self.task)
+        self.task = loop.call(self._make())
         self.task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
-        _keep.discard(task)
         if task.cancelled():
             self.reply(None, asyncio.CancelledError())
         else:
@@ -82,9 +80,6 @@ class _Call[T]:
             self.future.set_exception(CancellationError("interrupted"))
         else:
             self.future.set_exception(error)
-
-
-_keep: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly
 
 
 class ThreadRunner:
@@ -133,11 +128,15 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
+        told: Outcome | None = None
 
         def tell(event: Event) -> None:
-            # What was left behind comes to an end of its own, which is not the one that was told.
-            if not (call.over and isinstance(event, Finished)):
-                observe(event)
+            nonlocal told
+            if isinstance(event, Finished):
+                if call.over:  # left behind: this is not the end that was told
+                    return
+                told = event.outcome
+            observe(event)
 
         call = _Call(lambda: self.executor.run(cell, tell, pace))
         self._flying[cell.id] = cell, observe, call
@@ -149,6 +148,10 @@ class ThreadRunner:
                 # The caller gives up: the cell must not go on behind its back.
                 await self._stop(cell, call)
                 raise
+            except CancellationError:
+                if told is None:
+                    raise
+                return told  # a plain cell has cancelled the task that it runs in
         finally:
             del self._flying[cell.id]
             self.executor.unwanted.discard(cell.id)
