@@ -1,0 +1,1 @@
+"""Resonate: what the steps of cells came to, kept on durable promises. The only importer of it."""
