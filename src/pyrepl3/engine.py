@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ import msgspec
 
 from pyrepl3.config import ExecutorConfig, Limits, unlimited
 from pyrepl3.session import Session
+from pyrepl3.session.control import Control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
     from pyrepl3.lang.repair import Repair
-    from pyrepl3.ports import Asker, Observer, Stage, Store
+    from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
     from pyrepl3.run.host import LoopHost
     from pyrepl3.store.directory import SessionDirectory
 
@@ -33,6 +35,7 @@ def open_session(
     observe: Observer | None = None,
     ask: Asker | None = None,
     stages: Sequence[Stage] = (),
+    durability: Durability | None = None,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -40,6 +43,8 @@ def open_session(
     directory that holds sessions (None: the user's data directory), or a Store. ``config`` brings
     limits and an import policy, ``limits`` replaces its limits; without both there are none.
     ``observe`` is told every event, on any thread; ``ask`` answers ``input()`` and ``getpass()``.
+    ``durability`` keeps what steps of cells came to; None: files of the session's own directory do, where
+    it has one, and nothing does else.
 
     Entering raises SessionInUseError, StoreError, ValueError for a bad name.
     """
@@ -50,6 +55,7 @@ def open_session(
         observe=observe,
         ask=ask,
         stages=stages,
+        durability=durability,
     )
 
 
@@ -77,6 +83,7 @@ class Opening:
         observe: Observer | None,
         ask: Asker | None,
         stages: Sequence[Stage],
+        durability: Durability | None,
     ) -> None:
         self._name = name
         self._store = store
@@ -84,9 +91,12 @@ class Opening:
         self._observe = observe
         self._ask = ask
         self._stages = stages
+        self._durability = durability
         self.host: LoopHost | None = None
         """Where cells run, if it is not a thread of the session's own."""
+        self._folder: Path | None = None
         self._session: Session | None = None
+        self._control: Control | None = None
 
     async def __aenter__(self) -> Session:
         from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
@@ -99,10 +109,20 @@ class Opening:
             manager = NamespaceManager(name=self._name or "session", module=module)
             manager.get_for_execution()["display"] = display
             runner = ThreadRunner(
-                manager, config=self._config, ask=self._ask, stages=self._stages, host=self.host
+                manager,
+                config=self._config,
+                ask=self._ask,
+                stages=self._stages,
+                host=self.host,
+                durability=self._durability,
             )
-            name = self._name or manager.name
-            session = Session(runner, name=name, store=store, observe=self._observe)
+            session = Session(
+                runner,
+                name=self._name or manager.name,
+                store=store,
+                observe=self._observe,
+                durability=self._durability,
+            )
             self._session = session
             if self.host is not None:
                 _hosted[self.host] = runner
@@ -112,10 +132,20 @@ class Opening:
             raise
         try:
             await session.resume()
+            await self._open_control(session)
         except BaseException:
             await session.aclose()
             raise
         return session
+
+    async def _open_control(self, session: Session) -> None:
+        """Let other processes of the user reach the session; it does without where it cannot be."""
+        if self._folder is None:
+            return
+        control = Control(session, self._folder)
+        with suppress(OSError):  # a file system without sockets
+            await control.open()
+            self._control = control
 
     async def _open_store(self) -> Store | None:
         if self._store is not None and not isinstance(self._store, (str, Path)):
@@ -125,7 +155,9 @@ class Opening:
                 raise ValueError("a session without a name is not kept: give a name, or no store")
             return None
         directory, name = sessions(self._store), self._name
-        return await asyncio.to_thread(directory.open, name)
+        store = await asyncio.to_thread(directory.open, name)
+        self._folder = directory.root / name
+        return store
 
     async def __aexit__(
         self,
@@ -134,8 +166,11 @@ class Opening:
         traceback: TracebackType | None,
     ) -> None:
         session, self._session = self._session, None
+        control, self._control = self._control, None
         if self.host is not None:
             _hosted.pop(self.host, None)
+        if control is not None:
+            await control.aclose()
         if session is not None:
             await session.aclose()
 

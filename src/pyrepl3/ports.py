@@ -167,6 +167,9 @@ class Durability(Protocol):
     start with the key of their cell and are made of ``a-z``, ``0-9`` and ``-``.
     """
 
+    when_cancelled: Callable[[str], object]
+    """Set by whoever owns the session: is told, on any thread, which cell is to stop."""
+
     def open(self, cell: str, base: int) -> Future[Opened]:
         """A cell is about to make its first step. ``cell`` names it and its text, ``base`` its epoch.
 

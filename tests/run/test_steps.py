@@ -15,12 +15,16 @@ from pyrepl3.errors import (
 )
 from pyrepl3.records import Cell, Done, Failed, Interrupted, Notice, Outcome
 from pyrepl3.run.namespace import NamespaceManager
-from pyrepl3.run.scopes import Scope, name_cell
+from pyrepl3.run.scopes import Scope
 from pyrepl3.run.thread import ThreadRunner
 from pyrepl3.testing.durability import FakeDurability
 from pyrepl3.testing.fakes import Seen
 
 HEAD = "from pyrepl3 import step, sleep, ask, step_key\nimport asyncio\n"
+
+
+def name_cell(cell_id, source):
+    return Cell(id=cell_id, n=1, source=source, filename="").durable_name
 
 
 class Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Literal
 
@@ -16,6 +17,16 @@ class ExecutionMode(Enum):
     BLOCKING_SYNC = "blocking_sync"
     SIMPLE_SYNC = "simple_sync"
     UNKNOWN = "unknown"
+
+
+_PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_ODD = re.compile(r"[^a-z0-9]+")
+
+
+def _digest(text: str) -> str:
+    import hashlib  # noqa: PLC0415  loads OpenSSL, which few cells need
+
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 type Placement = Literal["loop", "thread"]
@@ -41,6 +52,16 @@ class Cell(Record, frozen=True, kw_only=True):
     first_line: int = 1
     background: bool = False
     base: int = 0
+
+    @property
+    def durable_name(self) -> str:
+        """The id and a digest of the text as ``[a-z0-9-]``: what promises of its steps are called by."""
+        told = _digest(self.source)
+        if _PLAIN.fullmatch(self.id):
+            return f"{self.id}-{told}"
+        # Of another id what can be read is kept; a digest of the whole id tells it from others.
+        readable = _ODD.sub("-", self.id.lower()).strip("-")[:40] or "cell"
+        return f"{readable}-{_digest(self.id)}-{told}"
 
 
 class Names(Record, frozen=True, kw_only=True):

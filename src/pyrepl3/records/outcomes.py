@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from pyrepl3.errors import CancellationError
+from pyrepl3.errors import CancellationError, ReplayedError
 from pyrepl3.records.cells import Cell, ExecutionMode, Placement, Record, Stream
 
 
@@ -107,24 +107,34 @@ class Interrupted(_Outcome, frozen=True, kw_only=True):
 class Replayed(_Outcome, frozen=True, kw_only=True):
     """The cell had finished before: nothing ran, its recorded end is told again.
 
-    ``events`` are the recorded outputs; ``text`` and ``data`` the value as it was shown.
+    ``events`` are the recorded outputs; ``text`` and ``data`` the value as it was shown. ``status`` is
+    how it ended, ``traceback`` what it was told with if it did not end well.
     """
 
     events: tuple[Output | Display, ...] = ()
     shown: bool = False
     text: str = ""
     data: Mapping[str, Any] = {}
+    status: Literal["done", "failed", "interrupted"] = "done"
+    traceback: str = ""
 
     @property
     def ok(self) -> bool:
-        return True
+        return self.status == "done"
 
     @property
     def value(self) -> None:
         return None
 
     def unwrap(self) -> None:
-        """None: the value lives in the namespace, not in the record."""
+        """None: the value lives in the namespace, not in the record. Raises ReplayedError if not ok."""
+        if self.status != "done":
+            raise ReplayedError(
+                f"cell {self.cell.n} {_ENDS[self.status]} when it ran, and is not run again:\n"
+                f"{self.traceback}"
+            )
 
+
+_ENDS = {"failed": "failed", "interrupted": "was interrupted"}
 
 type Outcome = Done | Failed | Interrupted | Replayed

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
 import itertools
 import re
 import threading
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from pyrepl3.ports import Durability
     from pyrepl3.records import Cell, Opened
 
-_PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _ODD = re.compile(r"[^a-z0-9]+")
 _LONGEST = 24  # characters of a coroutine's name in a path
 
@@ -83,19 +81,8 @@ class CellSteps:
         with self._lock:
             if self._opening is None:
                 cell = self.cell
-                self._opening = self.durability.open(name_cell(cell.id, cell.source), cell.base)
+                self._opening = self.durability.open(cell.durable_name, cell.base)
             return self._opening
-
-
-def name_cell(cell_id: str, source: str) -> str:
-    """What the promises of a cell are called: its id as ``[a-z0-9-]``, and a digest of its text."""
-    digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    if _PLAIN.fullmatch(cell_id):
-        return f"{cell_id}-{digest}"
-    # Other names keep what can be read of them; the digest of the whole name tells them apart.
-    told = hashlib.blake2b(cell_id.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    readable = _ODD.sub("-", cell_id.lower()).strip("-")[:40] or "cell"
-    return f"{readable}-{told}-{digest}"
 
 
 def give_task_a_scope(root: Scope, coro: Any, options: dict[str, Any]) -> None:

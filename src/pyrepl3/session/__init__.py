@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from pyrepl3.errors import StoreError
+from pyrepl3.errors import CellIdError, StaleBaseError, StoreError
 from pyrepl3.records import (
     Cell,
     Committed,
     Complete,
     Explain,
     Fetch,
+    Finished,
     Notice,
+    Replayed,
     Tasks,
     Variables,
 )
+from pyrepl3.session.asking import Asking
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
+from pyrepl3.session.submissions import Submissions
 from pyrepl3.session.telling import Telling
 from pyrepl3.session.travel import Travel
 from pyrepl3.session.waiting import to_its_end
@@ -33,13 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from types import TracebackType
 
-    from pyrepl3.ports import Observer, Pace, Runner, Store
+    from pyrepl3.ports import Durability, Observer, Pace, Runner, Store
     from pyrepl3.records import Event, ModeReport, Outcome, TaskInfo
 
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session(Travel):
+class Session(Travel, Asking):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
@@ -56,6 +60,7 @@ class Session(Travel):
         name: str,
         store: Store | None = None,
         observe: Observer | None = None,
+        durability: Durability | None = None,
     ) -> None:
         self.name = name
         self.lost: dict[str, str] = {}
@@ -67,6 +72,10 @@ class Session(Travel):
         self._runner = runner
         self._store = store
         self._observe = observe
+        self._durability = durability
+        if durability is not None:
+            durability.when_cancelled = self._stop_named
+        self._submissions = Submissions(name, self._line)
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         # One thread for all that blocks: a store may belong to the thread that calls it first.
@@ -86,6 +95,8 @@ class Session(Travel):
         first_line: int = 1,
         background: bool = False,
         observe: Observer | None = None,
+        id: str | None = None,  # noqa: A002  the caller's word for it
+        base: int | None = None,
     ) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code.
 
@@ -93,8 +104,15 @@ class Session(Travel):
         beside the session's own observer. Cells wait for their turn, first come first served;
         ``background=True`` runs beside them: its own value, output, context copy and interrupt. If the
         caller is cancelled the cell is interrupted first. Raises SessionClosedError.
+
+        ``id``: the cell's own, chosen by the caller, or ``<session>-c<n>`` with the next number. Submitted
+        again, at once or after a restart, the cell is not run again: its end comes back as ``Replayed``,
+        unless it was undone since. Raises CellIdError for an id whose cell has another text. ``base``: the
+        epoch that the cell was made for; StaleBaseError, with nothing run, where the session is at another.
         """
-        return await self._run(source, filename, first_line, background, observe, None)
+        return await self._submit(
+            source, filename, first_line, background, observe, None, id=id, base=base
+        )
 
     async def stream(
         self,
@@ -103,6 +121,8 @@ class Session(Travel):
         filename: str | None = None,
         first_line: int = 1,
         background: bool = False,
+        id: str | None = None,  # noqa: A002  the caller's word for it
+        base: int | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Run one cell and give its events as they happen, ``Finished`` and what its epoch brings last.
 
@@ -111,7 +131,16 @@ class Session(Travel):
         """
         mailbox = Mailbox()
         task = asyncio.create_task(
-            self._run(source, filename, first_line, background, mailbox.put, mailbox.pace)
+            self._submit(
+                source,
+                filename,
+                first_line,
+                background,
+                mailbox.put,
+                mailbox.pace,
+                id=id,
+                base=base,
+            )
         )
         task.add_done_callback(lambda _: mailbox.close())
         try:
@@ -131,7 +160,12 @@ class Session(Travel):
         """
         return self._runner.interrupt(cell_id)
 
-    async def _run(
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The ids of the cells that run now, the background ones included. Any thread."""
+        return tuple(self._running)
+
+    async def _submit(
         self,
         source: str,
         filename: str | None,
@@ -139,21 +173,43 @@ class Session(Travel):
         background: bool,  # noqa: FBT001  passed on by run and stream
         observe: Observer | None,
         pace: Pace | None,
+        *,
+        id: str | None,  # noqa: A002
+        base: int | None,
     ) -> Outcome:
         self._check()
-        async with nullcontext() if background else self._turn:
-            self._check()
-            self.count += 1
-            n = self.count
-            cell = Cell(
-                id=f"{self.name}-c{n}",
-                n=n,
-                source=source,
-                filename=filename or f"<{self.name} cell {n}>",
-                first_line=first_line,
-                background=background,
-            )
-            return await self._run_cell(cell, observe, pace)
+        if background and base is not None:
+            raise ValueError("a background cell runs beside others: it has no base of its own")
+        number = None if id is None else self._submissions.number(id)
+
+        async def run() -> Outcome:
+            async with nullcontext() if background else self._turn:
+                self._check()
+                if base is not None and base != self.epoch:
+                    raise StaleBaseError(base, self.epoch)
+                n = self.count + 1
+                if number is not None and number != n:
+                    raise CellIdError(f"{id!r} was not kept, and the next cell is {self.name}-c{n}")
+                self.count = n
+                cell = Cell(
+                    id=id or f"{self.name}-c{n}",
+                    n=n,
+                    source=source,
+                    filename=filename or f"<{self.name} cell {n}>",
+                    first_line=first_line,
+                    background=background,
+                    base=self.epoch,
+                )
+                return await self._run_cell(cell, observe, pace)
+
+        if id is None:
+            return await run()
+        outcome = await self._submissions.once(id, source, run)
+        if isinstance(outcome, Replayed):
+            tell = self._telling.join(outcome.cell.id, observe)
+            for event in (*outcome.events, Finished(outcome=outcome)):
+                tell(event)
+        return outcome
 
     async def _run_cell(self, cell: Cell, observe: Observer | None, pace: Pace | None) -> Outcome:
         self._running[cell.id] = cell
@@ -201,6 +257,9 @@ class Session(Travel):
             return outcome
         await self._runner.mark()
         self.epoch = epoch
+        self._submissions.note(cell.id, epoch)
+        if self._durability is not None:
+            self._durability.settle(cell.durable_name, epoch)
         stored = {name for blob in delta.blobs for name in blob.names}
         before = {k: v for k, v in self.lost.items() if k not in stored and k not in delta.deleted}
         self.lost = {**before, **delta.lost}
@@ -262,6 +321,8 @@ class Session(Travel):
         try:
             await self._runner.aclose()
         finally:
+            if self._durability is not None:
+                await asyncio.wrap_future(self._durability.aclose())
             if self._store is not None and self._blocking is not None:
                 await self._call(self._store.close)
                 self._blocking.shutdown(wait=False)

@@ -70,7 +70,7 @@ class Record:
                     status="interrupted", error=outcome.traceback, cut=self._cut, **common
                 )
             case Replayed():
-                return Receipt(status="done", cut=self._cut, **common)
+                return Receipt(status=outcome.status, cut=self._cut, **common)
 
     def _bounded(self, data: Mapping[str, Any]) -> dict[str, Any]:
         kept = {mime: part for mime, part in data.items() if part_size(part) <= RECORDED + 100}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.ports import Observer, Runner, Store
     from pyrepl3.records import Cell, Epoch
+    from pyrepl3.session.submissions import Submissions
     from pyrepl3.session.telling import Telling
 
 
@@ -32,6 +33,7 @@ class Travel:
     _turn: asyncio.Lock
     _blocking: ThreadPoolExecutor | None
     _telling: Telling
+    _submissions: Submissions
     _running: dict[str, Cell]
     _closing: asyncio.Task[None] | None
 
@@ -64,6 +66,7 @@ class Travel:
         if epoch is None and snapshot.epoch == 0:
             return
         self.lost = await self._runner.restore(snapshot)
+        self._submissions.forget()
         # From here on the next commit belongs after this epoch, also if the head cannot be moved now.
         self.epoch = snapshot.epoch
         names = frozenset(name for blob in snapshot.blobs for name in blob.names)
@@ -76,8 +79,12 @@ class Travel:
     async def history(self) -> Sequence[Epoch]:
         """The epochs that led here, oldest first, each with the record of its cell."""
         self._check()
-        store, epoch = self._store, self.epoch
-        return await self._call(lambda: store.history(epoch)) if store and epoch else ()
+        return await self._line(None)
+
+    async def _line(self, epoch: int | None) -> Sequence[Epoch]:
+        """The epochs that led to one (None: to where the session is)."""
+        store, at = self._store, self.epoch if epoch is None else epoch
+        return await self._call(lambda: store.history(at)) if store and at else ()
 
     async def _call[T](self, function: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._blocking, function)
