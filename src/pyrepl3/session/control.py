@@ -79,19 +79,8 @@ class Control:
 
     async def open(self) -> None:
         """Begin to serve. What an owner that was killed has left there is replaced. Raises OSError."""
-        path = self._folder / SOCKET
-        with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(path.lstat().st_mode):
-                path.unlink()
-        served = socket.socket(socket.AF_UNIX)
+        served = await asyncio.to_thread(_bind, self._folder)
         try:
-            fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                served.bind(_short(self._folder, fd))
-            finally:
-                os.close(fd)
-            path.chmod(0o600)  # the directory is ours alone already
-            served.setblocking(False)  # noqa: FBT003  the standard library's
             self._server = await asyncio.start_unix_server(self._serve, sock=served)
         except BaseException:
             served.close()
@@ -105,8 +94,7 @@ class Control:
         server.close()
         for task in list(self._open):
             task.cancel()
-        with suppress(OSError):
-            (self._folder / SOCKET).unlink()
+        await asyncio.to_thread(_remove, self._folder)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -206,6 +194,30 @@ def ask_owner(folder: Path, request: Request) -> Reply | None:
         ) from error
     finally:
         os.close(fd)
+
+
+def _bind(folder: Path) -> socket.socket:
+    _remove(folder)
+    served = socket.socket(socket.AF_UNIX)
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            served.bind(_short(folder, fd))
+        finally:
+            os.close(fd)
+        (folder / SOCKET).chmod(0o600)  # the directory is ours alone already
+        served.setblocking(False)  # noqa: FBT003  the standard library's
+    except BaseException:
+        served.close()
+        raise
+    return served
+
+
+def _remove(folder: Path) -> None:
+    path = folder / SOCKET
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
 
 
 def _read(client: socket.socket, size: int) -> bytes:
