@@ -227,11 +227,14 @@ def host_main(
     main: Callable[[Callable[..., Opening]], Awaitable[int]],
     *,
     on_sigint: Callable[[], object] | None = None,
+    on_unheard: Callable[[int], object] | None = None,
 ) -> int:
     """Give cells the main thread: run ``main(open_session)`` on a loop in a second thread. Its result.
 
     To be called on the main thread. While a cell runs Ctrl-C interrupts it; while none runs
-    ``on_sigint`` is called (on the main thread). One session at a time. What ``main`` raises comes out.
+    ``on_sigint`` is called (on the main thread). While C code keeps the main thread ``on_unheard`` is told
+    how often in a row Ctrl-C was pressed in vain (on a thread of ours; it may end the process). One
+    session at a time. What ``main`` raises comes out.
     """
     from pyrepl3.run.host import LoopHost  # noqa: PLC0415
     from pyrepl3.run.signals import MainThread  # noqa: PLC0415
@@ -262,7 +265,7 @@ def host_main(
         runner = _hosted.get(host)
         return runner is not None and runner.interrupt()
 
-    interrupts = MainThread(interrupt, on_sigint or (lambda: None))
+    interrupts = MainThread(interrupt, on_sigint or (lambda: None), on_unheard or (lambda _: None))
     interrupts.install()
     thread = threading.Thread(target=run_control, name="pyrepl3-control")
     thread.start()

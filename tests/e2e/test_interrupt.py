@@ -75,6 +75,53 @@ def test_ctrl_c_before_the_first_line_of_a_cell_is_not_lost(cli):
         assert terminal.end()[1] == 130
 
 
+# A lock of C that is never let go: no signal breaks the wait, other threads go on.
+IN_C = (
+    "import ctypes; c = ctypes.CDLL(None); lock = ctypes.create_string_buffer(64)\n"
+    "_ = c.pthread_mutex_lock(lock); print('up', flush=True)\n"
+    "c.pthread_mutex_lock(lock)"
+)
+
+
+def test_the_third_ctrl_c_that_c_code_keeps_from_python_ends_the_process(cli):
+    job = cli.write("job.py", f"# %%\nx = 41\n# %%\n{IN_C}\n# %%\nprint('never')\n")
+    terminal = cli.open_terminal("run", "--session", "s", "--save-to", "out.ipynb", job)
+    terminal.expect("up")
+    terminal.interrupt()
+    terminal.expect("inside a call that cannot be interrupted")
+    terminal.interrupt()
+    terminal.expect("Ctrl-C once more ends the process")
+    terminal.interrupt()
+    rest, status = terminal.end()
+    assert status == 130
+    assert "ended in the midst of a cell" in rest
+    assert "up" in (cli.folder / "out.ipynb").read_text()
+    assert cli.run("--session", "s", stdin="print(x + 1)\n").stdout == "42\n"
+
+
+def test_a_call_in_c_that_comes_back_is_interrupted_once(cli):
+    """What was asked for on another thread meanwhile is not asked for again."""
+    source = (
+        "import ctypes, threading; c = ctypes.CDLL(None); lock = ctypes.create_string_buffer(64)\n"
+        "_ = c.pthread_mutex_lock(lock)\n"
+        "threading.Timer(1, c.pthread_mutex_unlock, [lock]).start()\n"
+        "try:\n"
+        "    print('up', flush=True)\n"
+        "    c.pthread_mutex_lock(lock)\n"
+        "finally:\n"
+        "    for n in range(1000): n += 1\n"
+        "    print('clean', flush=True)\n"
+    )
+    job = cli.write("job.py", source)
+    terminal = cli.open_terminal("run", job)
+    terminal.expect("up")
+    terminal.interrupt()
+    rest, status = terminal.end()
+    assert status == 130
+    assert "clean" in rest
+    assert "KeyboardInterrupt" in rest
+
+
 def test_ctrl_c_reaches_a_question(cli):
     job = cli.write("job.py", "# %% ask\nx = input('name? ')\n# %%\nprint('never')\n")
     terminal = cli.open_terminal("run", job)

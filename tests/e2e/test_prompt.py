@@ -122,6 +122,20 @@ def test_ctrl_c_stops_a_cell_and_the_state_stays(prompt, entry):
     assert answer(prompt, "kept") == "7"
 
 
+def test_the_third_ctrl_c_that_reaches_nothing_ends_the_prompt(prompt):
+    answer(prompt, "import ctypes; c = ctypes.CDLL(None); lock = ctypes.create_string_buffer(64)")
+    prompt.type("c.pthread_mutex_lock(lock); print('up'); c.pthread_mutex_lock(lock)\r")
+    prompt.expect(LEFT, "up")
+    prompt.interrupt()
+    prompt.expect("inside a call that cannot be interrupted")
+    prompt.interrupt()
+    prompt.expect("Ctrl-C once more ends the process")
+    prompt.interrupt()
+    rest, status = prompt.end()
+    assert "ended in the midst of a cell" in rest
+    assert status == 130
+
+
 def test_an_interrupted_question_takes_no_later_line(prompt):
     prompt.type("input('name? ')\r")
     prompt.expect(LEFT, r"name\? ")

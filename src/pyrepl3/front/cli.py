@@ -93,7 +93,7 @@ def _run_file(
     from pyrepl3.errors import SourceError
     from pyrepl3.front.asking import LineReader
     from pyrepl3.front.console import Console
-    from pyrepl3.front.interrupts import Interrupts
+    from pyrepl3.front.interrupts import INTERRUPTED, Interrupts
     from pyrepl3.front.job import Job, run_job
     from pyrepl3.front.report import Reports
 
@@ -121,7 +121,7 @@ def _run_file(
         restart=options.restart,
         keep_going=options.keep_going,
     )
-    interrupts = Interrupts()
+    interrupts = Interrupts(report.note, lambda: report.end(INTERRUPTED))
     reader = LineReader(console)
 
     def started(session: Any) -> None:
@@ -139,6 +139,7 @@ def _run_file(
                 started=started,
             ),
             on_sigint=interrupts.press,
+            on_unheard=interrupts.unheard,
         )
     except SourceError as error:  # the notebook could not be written
         console.progress("")

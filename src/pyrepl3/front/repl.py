@@ -23,7 +23,7 @@ _SHOWN_NAMES = 8
 def run_prompt(*, session: str | None, store: str | None, limits: Limits | None) -> int:
     """Read entries from the terminal and run them until Ctrl-D. Returns the exit status."""
     prompt = Prompt(session=session, store=store, limits=limits)
-    return host_main(prompt.main, on_sigint=prompt.press)
+    return host_main(prompt.main, on_sigint=prompt.press, on_unheard=prompt.interrupts.unheard)
 
 
 class Prompt:
@@ -38,7 +38,7 @@ class Prompt:
         self._reader = LineReader(self._console)
         self._editor: Editor | None = None
         self._reading = False
-        self._interrupts = Interrupts()
+        self.interrupts = Interrupts(self._report.note)
 
     async def main(self, open_session: Callable[..., Any]) -> int:
         """Open the session, then read and run until the end. On the control thread's loop."""
@@ -69,7 +69,7 @@ class Prompt:
         if self._reading and self._editor is not None:
             self._editor.interrupt()
         else:
-            self._interrupts.press()
+            self.interrupts.press()
 
     async def _loop(self, session: Any, editor: Editor) -> int:
         proposal = ""
@@ -84,13 +84,13 @@ class Prompt:
                 break
             finally:
                 self._reading = False
-                self._interrupts.presses = 0
+                self.interrupts.presses = 0
             proposal = ""
             if not text.strip():
                 continue
             if text.strip() in {"exit", "quit", "exit()", "quit()"}:
                 break
-            with self._interrupts.ordered(session):
+            with self.interrupts.ordered(session):
                 outcome = await session.run(text + "\n")
             match outcome:
                 case Failed(error=SystemExit() as error):

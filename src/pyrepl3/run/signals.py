@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.run.aim import decide_in_handler
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # once too often; Go's runtime takes it for the same reasons (src/runtime/signal_unix.go).
 _KICK = getattr(signal, "SIGURG", None)
 _LATER = (0.0, 0.02, 0.1)  # seconds between a Ctrl-C and the kicks that follow it
+_ANSWER = 0.3  # seconds until a Ctrl-C counts as unheard: after the last kick
+_IN_A_ROW = 5.0  # seconds after which an unheard Ctrl-C does not count any more
 
 
 def kick() -> None:
@@ -32,11 +35,24 @@ class MainThread:
 
     ``interrupt`` stops it and says whether there was one; where not, ``idle`` is called. The handlers
     raise where user code was interrupted, also inside sleep, lock and socket calls, never in ours.
+
+    While the main thread is inside of C code no handler runs. Then ``interrupt`` is called on another
+    thread, and ``unheard`` with the number of such presses in a row; unless C code holds the GIL.
     """
 
-    def __init__(self, interrupt: Callable[[], bool], idle: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        interrupt: Callable[[], bool],
+        idle: Callable[[], object],
+        unheard: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._interrupt = interrupt
         self._idle = idle
+        self._unheard = unheard
+        self._pressed: list[float] = []
+        """When Ctrl-C was pressed and no handler has run since; every handler empties it."""
+        self._told = 0
+        self._asked = False
         self._before: Any = None
         self._before_kick: Any = None
         self._pipe: tuple[int, int] | None = None
@@ -47,12 +63,12 @@ class MainThread:
         self._before = signal.signal(signal.SIGINT, self._on_ctrl_c)
         if _KICK is None:
             return
-        self._before_kick = signal.signal(_KICK, _on_kick)
+        self._before_kick = signal.signal(_KICK, self._on_kick)
         reader, writer = self._pipe = os.pipe()
         os.set_blocking(writer, False)
         self._before_pipe = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(
-            target=_follow_up, args=(reader,), name="pyrepl3-signals", daemon=True
+            target=self._follow_up, args=(reader,), name="pyrepl3-signals", daemon=True
         ).start()
 
     def restore(self) -> None:
@@ -61,7 +77,7 @@ class MainThread:
             signal.signal(signal.SIGINT, self._before)
         if self._pipe is None or _KICK is None:
             return
-        if signal.getsignal(_KICK) is _on_kick:
+        if signal.getsignal(_KICK) == self._on_kick:
             signal.signal(_KICK, self._before_kick)
         writer = self._pipe[1]
         found = signal.set_wakeup_fd(self._before_pipe)
@@ -70,27 +86,41 @@ class MainThread:
         os.close(writer)
         self._pipe = None
 
-    def _on_ctrl_c(self, _number: int, frame: FrameType | None) -> None:
-        if self._interrupt():
-            _on_kick(_number, frame)
+    def _on_ctrl_c(self, number: int, frame: FrameType | None) -> None:
+        # Asked already: _look has done it, while this could not run.
+        if self._asked or self._interrupt():
+            self._on_kick(number, frame)
         else:
+            self._pressed = []
             self._idle()
 
+    def _on_kick(self, _number: int, frame: FrameType | None) -> None:
+        self._pressed, self._told, self._asked = [], 0, False
+        error = None if frame is None else decide_in_handler(frame)
+        if error is not None:
+            raise error
 
-def _on_kick(_number: int, frame: FrameType | None) -> None:
-    error = None if frame is None else decide_in_handler(frame)
-    if error is not None:
-        raise error
+    def _follow_up(self, reader: int) -> None:
+        """Kick after each Ctrl-C, so that its handler runs; then look whether it has.
 
+        A signal that comes in just before the main thread enters a call sets a flag that nobody looks at
+        until the call ends, for ever if need be: a race that CPython has. The kick breaks the call.
+        """
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while numbers := pipe.read(512):
+                presses = numbers.count(signal.SIGINT)
+                if presses:
+                    self._pressed += [time.monotonic()] * presses
+                    for delay in _LATER:
+                        WATCHDOG.call_later(delay, kick)
+                    WATCHDOG.call_later(_ANSWER, self._look)
 
-def _follow_up(reader: int) -> None:
-    """Kick after each Ctrl-C, so that its handler runs.
-
-    A signal that comes in just before the main thread enters a call sets a flag that nobody looks at
-    until the call ends, for ever if need be: a race that CPython has. The kick breaks the call.
-    """
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        while numbers := pipe.read(512):
-            if signal.SIGINT in numbers:
-                for delay in _LATER:
-                    WATCHDOG.call_later(delay, kick)
+    def _look(self) -> None:
+        now = time.monotonic()
+        presses = sum(now - at < _IN_A_ROW for at in self._pressed)
+        if presses <= self._told:
+            return
+        if not self._told:
+            self._asked = self._interrupt()
+        self._told = presses
+        self._unheard(presses)
