@@ -42,4 +42,6 @@ def test_steps_on_promises(check, tmp_path):
         memory = Memory(state)
         return memory, [memory]
 
-    check.run(lambda: ResonateDurability(connect, name="demo", folder=tmp_path / "steps"))
+    check.run(
+        lambda: ResonateDurability(connect, name="demo", folder=tmp_path / "steps", ordered=True)
+    )

@@ -5,6 +5,7 @@ Only the parts of the SDK that this needs are loaded, when a connection is made.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,18 @@ _PAGE = 100
 
 
 class Promises:
-    """The SDK's client of promises, with our values in its encoding. On the loop that it was made on."""
+    """The SDK's client of promises, with our values in its encoding. On the loop that it was made on.
+
+    ``ordered``: the connection takes what is sent in the order in which it was sent.
+    """
 
     def __init__(
-        self, network: Network, sources: Sequence[Source], hear: Callable[[Message], None]
+        self,
+        network: Network,
+        sources: Sequence[Source],
+        hear: Callable[[Message], None],
+        *,
+        ordered: bool = False,
     ) -> None:
         # Not resonate itself, which loads aiohttp and more: these take a tenth of a second less.
         from resonate.codec import Codec, NoopEncryptor  # noqa: PLC0415
@@ -33,6 +42,7 @@ class Promises:
         from resonate.transport import Transport  # noqa: PLC0415
 
         self._connections: list[Any] = list(dict.fromkeys([*sources, network]))
+        self._ordered = ordered
         self._address = sources[0].unicast()
         transport = Transport(network, sources)
         transport.recv(hear)
@@ -78,6 +88,17 @@ class Promises:
     async def resolve(self, name: str, value: dict[str, Any]) -> PromiseRecord:
         """The promise, resolved with ``value`` unless it was settled before."""
         return await self._end(name, "resolved", value)
+
+    async def create_resolved(
+        self, name: str, param: dict[str, Any], tags: dict[str, str], value: dict[str, Any]
+    ) -> PromiseRecord:
+        """The same, made first if there is none."""
+        if not self._ordered:
+            await self.create(name, param, tags)
+            return await self.resolve(name, value)
+        # Sent together they are written together: one sync of the disk for both.
+        _, settled = await asyncio.gather(self.create(name, param, tags), self.resolve(name, value))
+        return settled
 
     async def cancel(self, name: str) -> PromiseRecord:
         """The promise, cancelled unless it was settled before."""

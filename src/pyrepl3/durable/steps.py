@@ -39,13 +39,15 @@ class ResonateDurability:
     """Keeps steps on Resonate promises, over the connection that ``connect`` makes. Any thread.
 
     ``name`` is the session's, by which its questions are found; ``folder`` is for results above 32 KiB.
+    ``ordered``: the connection takes requests in the order in which they are sent to it.
     ``when_cancelled`` is told, on a thread of ours, that somebody cancelled the promise of a cell.
     """
 
-    def __init__(self, connect: Connect, *, name: str, folder: Path) -> None:
+    def __init__(self, connect: Connect, *, name: str, folder: Path, ordered: bool = False) -> None:
         self.when_cancelled: Callable[[str], object] = lambda _: None
         self._connect = connect
         self._name = name
+        self._ordered = ordered
         self._blobs = Blobs(folder)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,7 +167,7 @@ class ResonateDurability:
 
     async def _start(self) -> None:
         network, sources = self._connect()
-        promises = Promises(network, sources, self._hear)
+        promises = Promises(network, sources, self._hear, ordered=self._ordered)
         await promises.start()
         self._promises = promises
 
@@ -232,8 +234,9 @@ class ResonateDurability:
             value = {"blob": await asyncio.to_thread(self._blobs.put, step, kept.data)}
         else:
             value = {"data": base64.b64encode(kept.data).decode("ascii")}
-        await promises.create(step, {"mark": kept.mark}, self._tags("step"))
-        promise = await promises.resolve(step, value)
+        promise = await promises.create_resolved(
+            step, {"mark": kept.mark}, self._tags("step"), value
+        )
         if promise.value.data == value and param_of(promise)["mark"] == kept.mark:
             return kept
         return await self._read(promise)
