@@ -135,5 +135,5 @@ def test_scalars_and_dtypes_join_no_groups(live):
 def test_a_big_array_is_written_only_when_it_was_touched(live):
     live.cell("import numpy as np\na = np.zeros(10**6)")
     assert live.cell("x = 1").size < 1000
-    assert live.cell("a[5] = 1").size > 8 * 10**6
+    assert live.cell("a[5] = 1").size < 100_000
     assert live.cell("a[5] = 1").size == 0

@@ -46,8 +46,22 @@ def _reduction(function: Any, args: tuple[Any, ...], writeable: object) -> Any:
 def _bytes_of(array: Any) -> pickle.PickleBuffer:
     import numpy as np
 
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return pickle.PickleBuffer(flat.view(np.uint8))
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if not flat.flags.writeable:
+        # Restored, the memory is writable in any case: whether its array is comes later.
+        flat = np.asarray(_Place(flat))
+    return pickle.PickleBuffer(flat)
+
+
+class _Place:
+    """The memory of an array, writable: numpy asks for this attribute."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__array_interface__ = {
+            **array.__array_interface__,
+            "data": (array.__array_interface__["data"][0], False),
+        }
 
 
 def _find_buffer(array: Any) -> tuple[Any, Any]:

@@ -7,17 +7,17 @@ reference to the live namespace costs two bytes and no call, wherever it is foun
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+from pyrepl3.records import CHUNK
 from pyrepl3.snapshot import rebuild
 from pyrepl3.snapshot.definitions import Definitions
 from pyrepl3.snapshot.identity import Kinds
 
-MAGIC = b"P3\x01"  # the last byte is the version of the format
+MAGIC = b"P3\x02"  # the last byte is the version of the format
 MODULES, DEFINITIONS, VALUES = b"m", b"d", b"v"  # the order in which a restore loads them
 SEEDS = 4
 PROLOGUE = b"\x80\x05" + b"".join(b"K%cQ\x940" % n for n in range(SEEDS)) + b"N."
@@ -53,6 +53,30 @@ class Commons:
         return self.namespace, self.module, self.builtins, BUILDER
 
 
+class Target(Protocol):
+    """Where a pickle goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some bytes of it."""
+
+
+class Aside:
+    """The memory that a pickle leaves out, in its order (pickle 5, out of band)."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[memoryview] = []
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """What a pickler calls; whether these bytes go into the pickle all the same."""
+        view = buffer.raw()
+        if len(view) < CHUNK:
+            return True
+        self.found.append(view)
+        return False
+
+
 class Pickling(pickle.Pickler):
     """A pickler of one blob, as reducers see it.
 
@@ -61,12 +85,13 @@ class Pickling(pickle.Pickler):
 
     def __init__(
         self,
-        file: io.BytesIO,
+        file: Target,
         commons: Commons,
         roots: Mapping[int, str],
         shared_buffers: frozenset[int] = frozenset(),
+        aside: Aside | None = None,
     ) -> None:
-        super().__init__(file, 5)
+        super().__init__(file, 5, buffer_callback=None if aside is None else aside.take)
         self.commons, self.roots, self.shared_buffers = commons, roots, shared_buffers
         self.memo = {id(seed): (n, seed) for n, seed in enumerate(commons.seeds)}
         self.by_value: set[int] = set()

@@ -61,7 +61,7 @@ class Snapshotter:
             self._touched = None
         else:
             self._touched |= set(touched)
-        self._work = work = self._look()
+        self._work = work = self._look(again=self._work is not None)
         work.run(self._touched)
         engine, self.dropped = pickle_engine(work.commons, extra, work.find_name)
         blobs = work.blobs()
@@ -71,6 +71,7 @@ class Snapshotter:
             lost=work.new_losses(),
             reprs=work.reprs,
             engine=engine,
+            chunks=work.chunks,
         )
 
     def mark(self) -> None:
@@ -94,11 +95,12 @@ class Snapshotter:
         for name in list(namespace):
             if type(name) is str and name not in self._skip:
                 del namespace[name]
-        loader = Loader(namespace, self._module, snapshot.blobs, dict(snapshot.lost))
+        loader = Loader(namespace, self._module, snapshot)
         loader.load_all()
         extra, self.dropped = load_engine(loader, snapshot.engine)
         self.notes = loader.notes
         self._work, self._touched = None, set()
+        self._state.buffers.close()
         state = self._state = State()
         for name, reason in snapshot.lost.items():
             group = Group([name])
@@ -140,7 +142,7 @@ class Snapshotter:
         """
         return frozenset(self._look().close_over(names))
 
-    def _look(self) -> Work:
+    def _look(self, *, again: bool = False) -> Work:
         from pyrepl3.snapshot.work import Work
 
-        return Work(self._namespace, self._module, self._skip, self._state)
+        return Work(self._namespace, self._module, self._skip, self._state, again=again)

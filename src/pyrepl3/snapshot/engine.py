@@ -17,6 +17,7 @@ from pyrepl3.snapshot.commons import BUILDER, MAGIC, PROLOGUE, VALUES, Commons
 from pyrepl3.snapshot.loader import Entry, Loader, explain
 from pyrepl3.snapshot.pickler import BlobPickler
 from pyrepl3.snapshot.reasons import describe, explain_failure, find_path
+from pyrepl3.snapshot.stream import pack_positions
 
 _ATOMS = frozenset({int, float, bool, type(None), complex, str, bytes})
 
@@ -78,7 +79,7 @@ def _pickle(
     commons: Commons, value: object, find_name: _Find, path: str, dropped: dict[str, str]
 ) -> bytes | None:
     file = io.BytesIO()
-    file.write(MAGIC + VALUES + PROLOGUE)
+    file.write(MAGIC + VALUES + pack_positions() + PROLOGUE)
     pickler = BlobPickler(file, commons, {})
     pickler.lone = True
     try:

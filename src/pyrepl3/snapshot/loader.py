@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any
 
-from pyrepl3.records import Blob
+from pyrepl3.records import Blob, Buffer, Snapshot
 from pyrepl3.snapshot.commons import DEFINITIONS, MAGIC, NO_MODULE
 from pyrepl3.snapshot.reaches import code_names
 from pyrepl3.snapshot.reasons import safe_text
+from pyrepl3.snapshot.stream import Source, unpack_positions
 
 
 class LostReferenceError(Exception):
@@ -91,9 +92,15 @@ class Entry:
             data = self.blob.data
             if not data.startswith(MAGIC):
                 raise ValueError("it was written by another version of PyREPL3: upgrade")
-            file = io.BytesIO(data)
-            file.seek(len(MAGIC) + 1)
-            self._unpickler = unpickler = _BlobUnpickler(file, self)
+            positions, start = unpack_positions(data, len(MAGIC) + 1)
+            buffers = self.blob.buffers
+            file: io.BytesIO | Source = io.BytesIO(data)
+            file.seek(start)
+            if positions:
+                cuts = [self.loader.open(buffer) for buffer in buffers[: len(positions)]]
+                file = Source(data[start:], positions, cuts)
+            beside = map(self.loader.open, buffers[len(positions) :])
+            self._unpickler = unpickler = _BlobUnpickler(file, self, beside)
             try:
                 unpickler.load()  # the prologue
                 if self.kind == DEFINITIONS:
@@ -130,15 +137,10 @@ class Loader:
     (KeyboardInterrupt); everything else is a reason.
     """
 
-    def __init__(
-        self,
-        namespace: dict[str, object],
-        module: str,
-        blobs: Iterable[Blob],
-        lost: dict[str, str],
-    ) -> None:
-        self.namespace, self.module, self.lost = namespace, module, dict(lost)
-        self.entries = [Entry(self, blob) for blob in blobs]
+    def __init__(self, namespace: dict[str, object], module: str, snapshot: Snapshot) -> None:
+        self.namespace, self.module, self.lost = namespace, module, dict(snapshot.lost)
+        self.entries = [Entry(self, blob) for blob in snapshot.blobs]
+        self._open = snapshot.open
         self.notes: list[str] = []
         self.depth = 0  # above 0 while bare classes are made: then bare is enough
         self._by_name = {name: entry for entry in self.entries for name in entry.blob.names}
@@ -181,6 +183,12 @@ class Loader:
         except Exception as error:
             raise LostReferenceError(name, explain(error)) from error
 
+    def open(self, buffer: Buffer) -> memoryview:
+        """The bytes of a buffer; writable, nobody else's. Raises StoreError."""
+        if self._open is None:
+            raise ValueError("its bytes are missing from the snapshot")
+        return self._open(buffer)
+
     def _bind(self, entry: Entry) -> None:
         try:
             self._fill(entry)
@@ -196,8 +204,10 @@ class Loader:
 
 
 class _BlobUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, entry: Entry) -> None:
-        super().__init__(file)
+    def __init__(
+        self, file: io.BytesIO | Source, entry: Entry, buffers: Iterable[memoryview]
+    ) -> None:
+        super().__init__(file, buffers=buffers)
         self._entry = entry
         self._seeds = (*entry.loader.seeds, entry)
 

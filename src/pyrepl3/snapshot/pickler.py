@@ -2,18 +2,20 @@
 
 A blob is a header, a prologue (see ``commons``), and one or two pickles: for blobs that define
 classes first the bare classes, so that blobs may refer to each other in circles; then
-``{name: value}``.
+``{name: value}``. What is long lies beside it in buffers: first the cuts of the pickle (``stream``),
+then the memory that it leaves out.
 """
 
 from __future__ import annotations
 
 import gc
-import io
 import pickle
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from pyrepl3.records import Blob
+from pyrepl3.snapshot.buffers import Buffers, Content, Pieces
 from pyrepl3.snapshot.classes import finish_call
 from pyrepl3.snapshot.commons import (
     DEFINITIONS,
@@ -21,34 +23,63 @@ from pyrepl3.snapshot.commons import (
     MODULES,
     PROLOGUE,
     VALUES,
+    Aside,
     Commons,
     Pickling,
 )
 from pyrepl3.snapshot.dispatch import find_handler
 from pyrepl3.snapshot.identity import find_reach
 from pyrepl3.snapshot.reasons import Failure, explain_failure
+from pyrepl3.snapshot.stream import Sink, pack_positions
 
 
 class Pickled:
     """A blob made, and what was learned on the way.
 
     ``reach`` holds the ids of the objects whose identity matters; ``refs`` the names it refers to,
-    ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only.
+    ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only. ``size`` is
+    that of the pickle, cuts included; ``total`` counts the memory too that it leaves out.
     """
 
-    __slots__ = ("data", "links", "names", "plain", "reach", "refs")
+    __slots__ = (
+        "_raw",
+        "contents",
+        "data",
+        "links",
+        "names",
+        "plain",
+        "reach",
+        "refs",
+        "size",
+        "total",
+    )
 
-    def __init__(self, names: tuple[str, ...], data: bytes) -> None:
-        self.names, self.data = names, data
+    def __init__(self, names: tuple[str, ...], data: bytes, raw: list[memoryview | Pieces]) -> None:
+        self.names, self.data, self._raw = names, data, raw
+        self.contents: tuple[Content, ...] = ()
         self.reach: set[int] = set()
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
         self.plain = False
+        self.size = len(data) + sum(part.size for part in raw if isinstance(part, Pieces))
+        self.total = self.size + sum(len(part) for part in raw if isinstance(part, memoryview))
+
+    def seal(self, buffers: Buffers) -> None:
+        """Hash what lies beside the pickle."""
+        self.contents = tuple(map(buffers.add, self._raw))
+        self._raw = []
 
     @property
-    def digest(self) -> tuple[int, int]:
-        """Tells this blob from another one; for this process only."""
-        return len(self.data), hash(self.data)  # bytes remember their hash
+    def blob(self) -> Blob:
+        """What a store keeps; only after ``seal``."""
+        records = tuple(content.record for content in self.contents)
+        return Blob(names=self.names, data=self.data, buffers=records)
+
+    @property
+    def digest(self) -> tuple[object, ...]:
+        """Tells this blob from another one, for this process only; only after ``seal``."""
+        # bytes remember their hash
+        return len(self.data), hash(self.data), *(content.record for content in self.contents)
 
 
 class BlobPickler(Pickling):
@@ -83,10 +114,10 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
     definitions = commons.definitions
     roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}
     while True:
-        file = io.BytesIO()
-        pickler = BlobPickler(file, commons, roots, shared)
+        sink, aside = Sink(), Aside()
+        pickler = BlobPickler(sink, commons, roots, shared, aside)
         try:
-            _write(pickler, file, values)
+            kind = _write(pickler, sink, values)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; it is told
             tries -= 1
             if tries and type(error) is RuntimeError and "during iteration" in str(error):
@@ -98,7 +129,11 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
         if not again:
             break
         shared |= again  # once more, with these arrays as views of one memory
-    made = Pickled(tuple(values), file.getvalue())
+    sink.close()
+    name = next(iter(values), "")
+    raw: list[memoryview | Pieces] = [Pieces((name, n), cut) for n, cut in enumerate(sink.cuts)]
+    raw += aside.found
+    made = Pickled(tuple(values), MAGIC + kind + sink.getvalue(), raw)
     made.refs, made.links = frozenset(pickler.refs), frozenset(pickler.links)
     made.reach, made.plain = _find_reach(pickler)
     return made
@@ -106,16 +141,17 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
 
 def pickle_atoms(values: Mapping[str, object]) -> bytes:
     """A blob of values without identity (numbers, short strings): nothing can go wrong."""
-    return MAGIC + VALUES + PROLOGUE + pickle.dumps(dict(values), 5)
+    return MAGIC + VALUES + pack_positions() + PROLOGUE + pickle.dumps(dict(values), 5)
 
 
-def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object]) -> None:
+def _write(pickler: BlobPickler, sink: Sink, values: Mapping[str, object]) -> bytes:
+    """Pickle ``values``; the kind of blob that they make."""
     kind = VALUES
     if pickler.roots:
         kind = DEFINITIONS
     elif all(issubclass(type(value), ModuleType) for value in values.values()):
         kind = MODULES
-    file.write(MAGIC + kind + PROLOGUE)
+    sink.write(PROLOGUE)
     pickler.names = frozenset(values)
     root: object = dict(values)
     if kind == DEFINITIONS:
@@ -131,6 +167,7 @@ def _write(pickler: BlobPickler, file: io.BytesIO, values: Mapping[str, object])
         root = (calls, root)
     pickler.keep.append(root)
     pickler.dump(root)
+    return kind
 
 
 def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:

@@ -167,9 +167,11 @@ def make_alias(
 
 
 def make_array(data: Any, dtype: Any, shape: tuple[int, ...], order: str) -> Any:
-    """An array that owns its memory, in which the bytes ``data`` are."""
+    """An array in the memory ``data`` if that comes from a store, else one that owns its memory."""
     import numpy as np
 
+    if type(data) is memoryview:
+        return np.ndarray(shape, dtype, data, order=order)  # type: ignore[call-overload] # "C" or "F"
     made: Any = np.empty(shape, dtype, order)  # type: ignore[call-overload] # "C" or "F"
     flat = (made if order == "C" else made.T).reshape(-1).view(np.uint8)
     flat[:] = np.frombuffer(data, np.uint8)

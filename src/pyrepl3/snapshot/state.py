@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Collection
 from typing import Any
 
+from pyrepl3.snapshot.buffers import Buffers, Content
 from pyrepl3.snapshot.definitions import Definitions
 
 _SMALL = 1024  # characters or bytes
@@ -21,14 +22,15 @@ class Group:
     the store.
     """
 
-    __slots__ = ("digest", "links", "lost", "names", "parts", "reach", "refs")
+    __slots__ = ("contents", "digest", "links", "lost", "names", "parts", "reach", "refs")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
         self.reach: set[int] = set()
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
-        self.digest: tuple[int, int] | None = None
+        self.digest: tuple[object, ...] | None = None
+        self.contents: tuple[Content, ...] = ()  # of its buffers
         self.lost: str | None = None
         self.parts: list[object] | None = None  # the fingerprint, if it is one definition
 
@@ -54,6 +56,7 @@ class State:
         self.owners: dict[int, Group] = {}  # object to the group that reaches it
         self.lost: set[str] = set()  # the names of lost groups
         self.definitions = Definitions()
+        self.buffers = Buffers()
 
     def add(self, group: Group) -> None:
         for name in group.names:
@@ -125,6 +128,8 @@ def keeper_of(value: object, size: int, *, plain: bool) -> object:
     """
     if is_small_atom(value) or (plain and size <= _HOLD_BELOW):
         return value
+    if f"{type(value).__module__}.{type(value).__name__}" == "numpy.ndarray":
+        return None  # its resize() refuses an array that somebody refers to, weakly too
     try:
         return weakref.ref(value)
     except TypeError:

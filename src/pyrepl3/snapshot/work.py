@@ -5,7 +5,7 @@ One ``Work`` is one delta. It changes nothing outside itself until ``commit``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 from itertools import compress
 from operator import ne
 
@@ -26,9 +26,16 @@ class Work:
     """What one delta finds out. ``run`` first; then the results; ``commit`` at the mark."""
 
     def __init__(
-        self, namespace: dict[str, object], module: str, skip: Container[str], state: State
+        self,
+        namespace: dict[str, object],
+        module: str,
+        skip: Container[str],
+        state: State,
+        *,
+        again: bool = False,
     ) -> None:
         self.state, self._skip = state, skip
+        self._again = again  # the delta before was never marked
         self.values = dict(namespace)  # one look at it: other threads may bind names meanwhile
         self.names, self.ids = list(self.values), list(map(id, self.values.values()))
         self.definitions = state.definitions
@@ -40,6 +47,7 @@ class Work:
         self.done: dict[str, Pickled] = {}  # by each of its names
         self.lost: dict[str, Group] = {}
         self.reprs: dict[str, str] = {}
+        self.chunks: Mapping[bytes, bytes | memoryview] = {}
         self._retaken: set[Group] = set()  # groups of the state that are written anew
         self._touched: set[str] | None = set()
         self._by_id: dict[int, str] | None = None
@@ -176,7 +184,7 @@ class Work:
             path = find_path(name, self.values[name], made.value)
             self._lose(name, describe(made, path), frozenset())
             return []
-        if len(names) > 1 and len(made.data) * len(names) <= _SPLIT_BELOW:
+        if len(names) > 1 and made.size * len(names) <= _SPLIT_BELOW:
             return self._split(made)
         return [made]
 
@@ -288,12 +296,16 @@ class Work:
             made.append(Blob(names=tuple(self.atoms), data=pickle_atoms(self.atoms)))
             for name, value in self.atoms.items():
                 self.reprs[name] = short_repr(value, 0)
+        buffers = self.state.buffers
+        buffers.begin(again=self._again)
         for pickled in dict.fromkeys(self.done.values()):
+            pickled.seal(buffers)
             old = self.state.groups.get(pickled.names[0])
             if old is None or old.digest != pickled.digest or old.names != set(pickled.names):
-                made.append(Blob(names=pickled.names, data=pickled.data))
+                made.append(pickled.blob)
                 for name in pickled.names:
-                    self.reprs[name] = short_repr(self.values[name], len(pickled.data))
+                    self.reprs[name] = short_repr(self.values[name], pickled.total)
+        self.chunks = buffers.chunks
         return tuple(made)
 
     def new_losses(self) -> dict[str, str]:
@@ -340,7 +352,7 @@ class Work:
         for pickled in blobs:
             group = kept.get(pickled) or Group(pickled.names)
             group.refs, group.links = pickled.refs, pickled.links
-            group.digest = pickled.digest
+            group.digest, group.contents = pickled.digest, pickled.contents
             group.parts = None
             if len(pickled.names) == 1:
                 value = self.values[pickled.names[0]]
@@ -359,5 +371,7 @@ class Work:
         for name in self.changed:
             state.ids[name] = id(self.values[name])
             made = self.done.get(name)
-            size, plain = (len(made.data), made.plain) if made is not None else (0, False)
+            size, plain = (made.total, made.plain) if made is not None else (0, False)
             state.hold(name, keeper_of(self.values[name], size, plain=plain))
+        groups = dict.fromkeys(state.groups.values())
+        state.buffers.commit(content for group in groups for content in group.contents)
