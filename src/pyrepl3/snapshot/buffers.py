@@ -1,4 +1,4 @@
-"""Memory in, its Buffer record and the chunks that the store has not yet out; only what was written is hashed.
+"""Memory in, its Buffer record and the chunks that the store lacks out; only what was written is hashed.
 
 The digests of every chunk are kept (32 bytes for 64 KiB). Where the system tells which pages were written
 (``pages``), only their chunks are hashed again; elsewhere all are, and only those that differ are stored.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+
 from pyrepl3.records import CHUNK, FANOUT, Buffer
 from pyrepl3.snapshot.pages import Watch, watch
 
@@ -161,19 +162,18 @@ class _Range:
                 if self._watch is not None:
                     self._watch.written()  # protects the pages
             return None
-        ranges = self._watch.written()
+        first, last, ranges = self._watch.start, self._watch.stop, self._watch.written()
         if ranges is None:
             self._watch = None
         if ranges is None or self.content is None:
             return None
-        end = self._address + self._size
         # The parts of pages at both ends are not watched.
-        edges = (self._address, self._watch.start), (self._watch.stop, end)
+        edges = (self._address, first), (last, self._address + self._size)
         found: set[int] = set()
         for start, stop in (*edges, *ranges):
             if start < stop:
-                first, last = start - self._address, stop - 1 - self._address
-                found.update(range(first // CHUNK, last // CHUNK + 1))
+                end = (stop - 1 - self._address) // CHUNK + 1
+                found.update(range((start - self._address) // CHUNK, end))
         return found
 
     def settle(self, changed: int, total: int) -> None:

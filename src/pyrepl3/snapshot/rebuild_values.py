@@ -166,13 +166,13 @@ def make_alias(
 # --- numpy ------------------------------------------------------------------------------------
 
 
-def make_array(data: Any, dtype: Any, shape: tuple[int, ...], order: str) -> Any:
+def make_array(data: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:
     """An array in the memory ``data`` if that comes from a store, else one that owns its memory."""
     import numpy as np
 
     if type(data) is memoryview:
-        return np.ndarray(shape, dtype, data, order=order)  # type: ignore[call-overload] # "C" or "F"
-    made: Any = np.empty(shape, dtype, order)  # type: ignore[call-overload] # "C" or "F"
+        return np.ndarray(shape, dtype, data, order=order)
+    made: Any = np.empty(shape, dtype, order)
     flat = (made if order == "C" else made.T).reshape(-1).view(np.uint8)
     flat[:] = np.frombuffer(data, np.uint8)
     return made
