@@ -55,7 +55,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(source=sources, flags=flags, first_line=st.sampled_from([1, 7]))
     def lookup(self, source, flags, first_line):
         expected = self.get((source, flags, first_line))
-        assert self.cache.lookup(source, flags, first_line) is expected
+        assert self.cache.lookup((source, flags, first_line)) is expected
 
     @rule(source=sources, filename=filenames, mode=modes, flags=flags)
     def store_compiled(self, source, filename, mode, flags):

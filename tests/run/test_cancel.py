@@ -145,9 +145,11 @@ async def test_interrupts_at_random_moments_stop_what_they_name_or_come_too_late
             closing.set()
             thread.join()
         assert {Done, Interrupted} <= set(kinds)
-        assert is_off()
         held = await session.run("lock.locked(), alock.locked(), task.done()")
         assert held.value == (False, False, False)
+        async with asyncio.timeout(10):
+            while not is_off():  # an interrupt that came too late waits for the loop to answer
+                await asyncio.sleep(0)
 
 
 @pytest.mark.slow
