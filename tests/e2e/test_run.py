@@ -48,7 +48,7 @@ USAGE = {
     "bad name": (["run", "job.py", "--session", "a b"], "'a b' cannot name a session"),
     "bad timeout": (["run", "job.py", "--timeout", "x"], "no number of seconds"),
     "bad size": (["run", "job.py", "--memory", "-1M"], "--memory"),
-    "rm without a name": (["sessions", "rm"], "rm needs the name"),
+    "rm without a name": (["sessions", "rm"], "required: NAME"),
     "rm of none": (["sessions", "rm", "gone"], "no session 'gone'"),
     "save to nowhere": (["run", "job.py", "--save-to", "no/out.ipynb"], "there is no directory"),
     "magic": (["run", "bad.ipynb"], "bad.ipynb, cell 1, line 1: %lprun"),
