@@ -75,7 +75,7 @@ def test_opening_a_session_loads_no_front_end_and_no_optional_library():
     assert not loaded & OPTIONAL
 
 
-@pytest.mark.parametrize("name", ["errors", "records", "config", "ports", "lang"])
+@pytest.mark.parametrize("name", ["errors", "records", "config", "ports", "lang", "durable/state"])
 def test_the_bottom_loads_no_loop_thread_file_store_or_process(name):
     """Also through the libraries that it imports, which the contracts do not follow."""
     package = SOURCE / name
