@@ -42,6 +42,15 @@ class Batch:
         else:
             self._places, self._end = self._packs.write(pieces)
 
+    @property
+    def size(self) -> int:
+        """Bytes in rows."""
+        pieces = sum(map(len, self._lists.values())) + sum(map(len, self._rows.values()))
+        packed = bool(self._places)
+        return pieces + sum(
+            len(data) for _, data, _ in self._blobs if not packed or len(data) < _BIG
+        )
+
     def insert(self) -> None:
         """Write the rows. Raises sqlite3.Error."""
         db = self._db

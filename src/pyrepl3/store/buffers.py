@@ -37,18 +37,19 @@ def find_stretches(db: sqlite3.Connection, packs: Packs, buffer: Buffer) -> list
     if len(chunks) != -(-buffer.size // CHUNK):
         raise Absent
     places = find_places(db, set(chunks))
+    last = buffer.size - (len(chunks) - 1) * CHUNK if chunks else 0
     found: list[Stretch] = []
+    now, after = Stretch(0, 0, -1, 0, []), (-1, 0)  # the pack and the place that would continue it
     for n, digest in enumerate(chunks):
-        start = n * CHUNK
         size, pack, at = places.get(digest, (-1, 0, 0))
-        if size != min(CHUNK, buffer.size - start):
+        if size != (CHUNK if n < len(chunks) - 1 else last):
             raise Absent
-        last = found[-1] if found else None
-        if last and pack and last.pack == pack and last.at + last.size == at and not at % PAGE:
-            last.size += size
-            last.chunks.append((digest, size))
-        else:
-            found.append(Stretch(start, size, pack, at, [(digest, size)]))
+        if (pack, at) != after or not pack:
+            now = Stretch(n * CHUNK, 0, pack, at, [])
+            found.append(now)
+        now.size += size
+        now.chunks.append((digest, size))
+        after = (pack, at + size)
     return found
 
 

@@ -90,8 +90,7 @@ def find_places(
         some = wanted[start : start + _MANY]
         marks = ",".join("?" * len(some))
         query = f"SELECT digest, size, pack, at FROM chunk WHERE digest IN ({marks})"  # noqa: S608 - marks
-        for digest, size, pack, at in db.execute(query, some):
-            found[digest] = size, pack, at
+        found.update((row[0], row[1:]) for row in db.execute(query, some))
     return found
 
 

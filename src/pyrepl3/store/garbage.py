@@ -41,21 +41,16 @@ def drop(db: sqlite3.Connection, packs: Packs, head: int, keep: int | None, wher
     return int(before - len(kept))
 
 
-def repack(db: sqlite3.Connection, packs: Packs) -> None:
-    """Copy what is left in packs that are more than half garbage, and delete them."""
+def give_back(db: sqlite3.Connection, packs: Packs) -> None:
+    """Write packs anew that are more than half garbage, and the database if a quarter of it is."""
     for number in list(packs.ends):
         live: int = db.execute(
             "SELECT (SELECT coalesce(sum(size), 0) FROM chunk WHERE pack = ?1) + "
             "(SELECT coalesce(sum(size), 0) FROM blob WHERE pack = ?1)",
             (number,),
         ).fetchone()[0]
-        size = packs.size(number)
-        if size - live >= max(_WORTH, live):
+        if packs.size(number) - live >= max(_WORTH, live):
             _move(db, packs, number)
-
-
-def shrink(db: sqlite3.Connection) -> None:
-    """Give back the pages of the database that are free, if they are many."""
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     if free * 4 > pages and free > 64:

@@ -104,6 +104,7 @@ def _prepare(db: sqlite3.Connection, file: str, *, new: bool) -> None:
         db.executescript(_TABLES)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_autocheckpoint = 0")  # folding.py does it
     db.execute("PRAGMA cell_size_check = ON")
 
 

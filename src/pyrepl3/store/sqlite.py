@@ -32,8 +32,9 @@ from pyrepl3.store.changes import (
     write_keyframe,
 )
 from pyrepl3.store.chunks import Absent
+from pyrepl3.store.folding import Folding
 from pyrepl3.store.forks import copy_line, copy_session
-from pyrepl3.store.garbage import drop, repack, shrink
+from pyrepl3.store.garbage import drop, give_back
 from pyrepl3.store.line import (
     audit_mark,
     find_origins,
@@ -68,6 +69,7 @@ class SqliteStore:
         self._lock: SessionLock | None = None
         self._db: sqlite3.Connection | None = None
         self._packs = Packs(self._path)
+        self._folding = Folding(self._path and self._path / "session.db")
         self._forks: set[str] = set()  # of a store in memory
         self._head = self._count = self._last_epoch = self._last_blob = 0
         # The epoch last worked with: its map, and the weight of the changes since a keyframe.
@@ -246,12 +248,12 @@ class SqliteStore:
             raise ValueError(f"keep at least one epoch, not {keep}")
         with self._border("collect the garbage of"):
             db = self._use()
+            self._folding.wait()
             before = self._measure()
             try:
                 with self._reading(None):
                     epochs = drop(db, self._packs, self._head, keep, self._where)
-                repack(db, self._packs)
-                shrink(db)
+                give_back(db, self._packs)
             finally:
                 self._look()
             return Collected(epochs=epochs, size=max(0, before - self._measure()))
@@ -274,6 +276,7 @@ class SqliteStore:
             lock, self._lock = self._lock, None
             try:
                 self._packs.close()
+                self._folding.wait()
                 if db is not None:
                     db.close()
             except sqlite3.Error:
@@ -332,6 +335,7 @@ class SqliteStore:
             self._look()
             raise
         batch.done()
+        self._folding.wrote(batch.size + len(row[3]) + len(row[4]))
 
     def _opener(self, blobs: Sequence[Blob]) -> Callable[[Buffer], memoryview] | None:
         holders = find_holders(blobs)
