@@ -43,13 +43,15 @@ def drop(db: sqlite3.Connection, packs: Packs, head: int, keep: int | None, wher
 
 def give_back(db: sqlite3.Connection, packs: Packs) -> None:
     """Write packs anew that are more than half garbage, and the database if a quarter of it is."""
+    live = dict(
+        db.execute(
+            "SELECT pack, sum(size) FROM (SELECT pack, size FROM chunk UNION ALL "
+            "SELECT pack, size FROM blob) GROUP BY pack"
+        )
+    )
     for number in list(packs.ends):
-        live: int = db.execute(
-            "SELECT (SELECT coalesce(sum(size), 0) FROM chunk WHERE pack = ?1) + "
-            "(SELECT coalesce(sum(size), 0) FROM blob WHERE pack = ?1)",
-            (number,),
-        ).fetchone()[0]
-        if packs.size(number) - live >= max(_WORTH, live):
+        needed = live.get(number, 0)
+        if packs.size(number) - needed >= max(_WORTH, needed):
             _move(db, packs, number)
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (pages,) = db.execute("PRAGMA page_count").fetchone()

@@ -45,6 +45,8 @@ def explain(error: Exception, action: str, where: str) -> StoreError:
                 f"cannot {action} the session at {where}: {error}; put a backup in its place, or "
                 f"remove it to start anew"
             )
+        if not code and "decode" in str(error):  # raised by the module: text that is none
+            return corrupt(where, "a row")
         cure = _CURES.get(code, str(error))
     elif isinstance(error, UnicodeDecodeError):
         return corrupt(where, "the list of tables")
