@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -353,11 +354,10 @@ class SqliteStore:
         return open_one
 
     def _measure(self) -> int:
-        """Bytes that the session takes."""
-        if self._path is not None:
-            return sum(file.stat().st_size for file in self._path.iterdir())
-        (pages,) = self._use().execute("PRAGMA page_count").fetchone()
-        return int(pages) * 4096 + sum(map(self._packs.size, self._packs.numbers()))
+        """Bytes that epochs take: packs, and the database with its log folded."""
+        db = self._use()
+        sizes = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+        return int(prod(sizes)) + sum(map(self._packs.size, self._packs.numbers()))
 
     def _use(self) -> sqlite3.Connection:
         if self._db is None:
