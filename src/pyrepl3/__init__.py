@@ -42,6 +42,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         DurabilityError as DurabilityError,
     )
     from pyrepl3.errors import (
+        EpochNotFoundError as EpochNotFoundError,
+    )
+    from pyrepl3.errors import (
         ExecutionError as ExecutionError,
     )
     from pyrepl3.errors import (
@@ -138,6 +141,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Delta as Delta,
     )
     from pyrepl3.records import (
+        Difference as Difference,
+    )
+    from pyrepl3.records import (
         Display as Display,
     )
     from pyrepl3.records import (
@@ -166,6 +172,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.records import (
         Line as Line,
+    )
+    from pyrepl3.records import (
+        LogEntry as LogEntry,
     )
     from pyrepl3.records import (
         ModeReport as ModeReport,
@@ -226,7 +235,7 @@ _HOMES = {
     "engine": "export_session import_session open_session",
     "errors": (
         "AsyncContextError CancellationError CellIdError CompilationError "
-        "DurabilityError ExecutionError LimitExceededError LostValueError "
+        "DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "
         "NamespaceError PyREPL3Error ReplayedError SessionClosedError SessionError "
         "SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
         "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
@@ -236,9 +245,9 @@ _HOMES = {
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store",
     "records": (
-        "Asked Blocked Cell Collected Committed Delta Display Done Epoch Event ExecutionMode "
-        "Failed Finished Interrupted KeptName Line ModeReport Names Notice Outcome Output Placement "
-        "Reason Receipt Replayed Restored Snapshot Started TaskInfo"
+        "Asked Blocked Cell Collected Committed Delta Difference Display Done Epoch Event "
+        "ExecutionMode Failed Finished Interrupted KeptName Line LogEntry ModeReport Names Notice "
+        "Outcome Output Placement Reason Receipt Replayed Restored Snapshot Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
     from pyrepl3.run.host import LoopHost
     from pyrepl3.store.directory import SessionDirectory
+    from pyrepl3.store.directory import SessionInfo as SessionInfo  # noqa: PLC0414 - front ends too
 
 
 def open_session(
@@ -185,8 +186,8 @@ def sessions(store: Path | str | None = None) -> SessionDirectory:
 def export_session(name: str, path: Path | str, *, store: Path | str | None = None) -> None:
     """Write session ``name`` of a store to ``path``, a single file that must not exist yet.
 
-    Blocks. Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError,
-    ValueError for a name that is none.
+    As it is now: somebody may have it open. Blocks. Raises SessionNotFoundError, StoreError, ValueError
+    for a name that is none.
     """
     sessions(store).export(name, Path(path))
 

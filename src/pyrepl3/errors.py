@@ -23,6 +23,7 @@
     │   └── CellIdError            a cell id that is used, or cannot be
     ├── LostValueError             also a NameError: a name that a restore could not bring back
     ├── StoreError                 reading or writing the store failed
+    │   ├── EpochNotFoundError     the session has no epoch of that number
     │   └── StoreCorruptError      what was read is not what was written
     ├── DurabilityError            what steps came to cannot be kept or read
     └── SourceError                a file that is no Python file or notebook we can run
@@ -199,6 +200,21 @@ class LostValueError(PyREPL3Error, NameError):
 
 class StoreError(PyREPL3Error):
     """Reading or writing the store failed; the running session goes on."""
+
+
+class EpochNotFoundError(StoreError):
+    """The session has no such epoch, or it was collected. ``near``: the nearest that are there."""
+
+    def __init__(self, name: str, epoch: int, near: tuple[int, ...]) -> None:
+        self.name, self.epoch, self.near = name, epoch, near
+        super().__init__(name, epoch, near)
+
+    def __str__(self) -> str:
+        there = "it has none yet"
+        if self.near:
+            there = "the nearest " + ("are " if len(self.near) > 1 else "is ")
+            there += ", ".join(map(str, self.near))
+        return f"session {self.name!r} has no epoch {self.epoch}; {there}"
 
 
 class StoreCorruptError(StoreError):

@@ -87,6 +87,30 @@ class Runner(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """The part of a Store that only reads: of a session that may be open elsewhere. See there."""
+
+    def names(self, epoch: int | None = None) -> Mapping[str, KeptName]:
+        """Each name as of ``epoch``."""
+        ...
+
+    def history(self, epoch: int | None = None) -> Sequence[Epoch]:
+        """The line of epochs that leads to ``epoch``."""
+        ...
+
+    def epochs(self) -> Sequence[Epoch]:
+        """All epochs that are kept."""
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write the whole session to ``path``."""
+        ...
+
+    def close(self) -> None:
+        """Let go. Idempotent."""
+        ...
+
+
 class Store(Protocol):
     """Keeps the epochs of one session. Bytes only: it never sees a Python object.
 

@@ -43,7 +43,7 @@ def test_common_options_may_stand_before_or_after_the_command(words):
 
 BAD = {
     "a typo": (["lst"], "did you mean list?"),
-    "a name": (["demo"], "to look at a session: show demo"),
+    "a name": (["demo"], "to look at a session: pyrepl3 sessions show demo"),
     "no name": (["rm"], "NAME"),
     "too much": (["list", "x"], "unrecognized arguments: x"),
 }

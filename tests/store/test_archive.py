@@ -9,7 +9,6 @@ import pytest
 
 from pyrepl3.errors import (
     SessionExistsError,
-    SessionInUseError,
     SessionNotFoundError,
     StoreCorruptError,
     StoreError,
@@ -80,13 +79,22 @@ def test_what_was_exported_is_imported_under_its_name_or_another(directory, expo
         store.close()
 
 
-def test_a_session_in_use_can_be_exported_by_its_owner_only(directory, exported, tmp_path):
+def test_a_session_in_use_is_exported_as_it_was_by_anybody(directory, exported, tmp_path):
     store = directory.open("a")
-    with pytest.raises(SessionInUseError):
-        directory.export("a", tmp_path / "other")
+    before = store.load()
+    directory.export("a", tmp_path / "other")
+    store.commit(make_delta({"more": b"1"}), make_receipt(9), parent=before.epoch)
     store.export(tmp_path / "again")
     store.close()
-    assert SessionDirectory(tmp_path / "sessions").take_in(tmp_path / "again", "again") == "again"
+    elsewhere = SessionDirectory(tmp_path / "elsewhere")
+    assert elsewhere.take_in(tmp_path / "again", "again") == "again"
+    assert elsewhere.take_in(tmp_path / "other", "other") == "other"
+    names = []
+    for name in ("again", "other"):
+        found = elsewhere.read(name)
+        names.append("more" in found.names())
+        found.close()
+    assert names == [True, False]
 
 
 def test_no_session_is_replaced_and_no_file(directory, exported, tmp_path):

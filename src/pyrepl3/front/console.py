@@ -23,6 +23,12 @@ _STYLES = {
     "error": "\x1b[1;31m",
     "place": "\x1b[35m",
     "note": "\x1b[36m",
+    "here": "\x1b[1;32m",
+    "number": "\x1b[33m",
+    "added": "\x1b[32m",
+    "changed": "\x1b[33m",
+    "removed": "\x1b[31m",
+    "plain": "",
 }
 _RESET = "\x1b[0m"
 
@@ -135,6 +141,26 @@ class Console:
     def style(self, text: str, style: str) -> str:
         """``text`` for standard error in a style of ours, where colours are wanted."""
         return f"{_STYLES[style]}{text}{_RESET}" if self.err_colour else text
+
+    def paint(self, text: str, style: str) -> str:
+        """``text`` for standard output in a style of ours, where colours are wanted."""
+        start = _STYLES[style] if self.out_colour else ""
+        return f"{start}{text}{_RESET}" if start and text else text
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 100 where standard output is none."""
+        try:
+            return int(
+                os.environ.get("COLUMNS") or os.get_terminal_size(self._out.fileno()).columns
+            )
+        except (OSError, ValueError):
+            return 100
+
+    @property
+    def encoding(self) -> str | None:
+        """That of standard output."""
+        return getattr(self._out, "encoding", None)
 
     def progress(self, text: str) -> None:
         """Show one line of progress below all output; an empty text takes it away."""

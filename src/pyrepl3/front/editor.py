@@ -186,7 +186,7 @@ class KeyEditor:
             buffer = event.current_buffer
             if event.key_processor.input_queue:
                 buffer.insert_text("\t")  # of a paste, as above
-            elif not word_before(buffer.document.text_before_cursor):
+            elif not word_before(before := buffer.document.text_before_cursor) and before != "%":
                 buffer.insert_text("    ")
             else:
                 event.app.create_background_task(self._complete_word(buffer))

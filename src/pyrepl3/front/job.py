@@ -166,7 +166,7 @@ async def _run_cells(
                 cell.source, filename=cell.filename, first_line=cell.first_line
             )
         if cell.timed:
-            text = f"Wall time: {_readable(outcome.duration)}\n"
+            text = f"Wall time: {readable_time(outcome.duration)}\n"
             report.event(Output(cell_id=outcome.cell.id, stream="stdout", text=text))
         if closed():
             return PIPE_CLOSED
@@ -209,7 +209,8 @@ async def _name_tasks(session: Any, report: Report) -> None:
     report.note(f"{what} still running at the end and cancelled: {names}; await what must finish")
 
 
-def _readable(seconds: float) -> str:
+def readable_time(seconds: float) -> str:
+    """A duration, for people."""
     if seconds >= 60:
         return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):

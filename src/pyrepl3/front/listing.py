@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pyrepl3.engine import sessions
 from pyrepl3.errors import PyREPL3Error
+
+if TYPE_CHECKING:
+    from pyrepl3.engine import SessionInfo
 
 _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
@@ -29,6 +34,14 @@ def run_list(options: argparse.Namespace) -> int:
     if not found:
         print(f"no sessions in {directory.root}; `pyrepl3 --session NAME` starts one")
         return 0
+    print("\n".join(session_lines(found)))
+    return 0
+
+
+def session_lines(found: Sequence[SessionInfo], *, mine: str = "") -> list[str]:
+    """A table of sessions; ``mine`` is the one that this process has open. Nothing for none."""
+    if not found:
+        return []
     rows = [("NAME", "CELLS", "SIZE", "LAST USED", "")]
     rows += [
         (
@@ -36,15 +49,16 @@ def run_list(options: argparse.Namespace) -> int:
             "?" if info.epochs is None else str(info.epochs),
             readable_size(info.size),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(info.last_used)),
-            state(info.epochs, info.in_use_pid),
+            "this one" if info.name == mine else state(info.epochs, info.in_use_pid),
         )
         for info in found
     ]
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
-    for name, cells, size, used, what in rows:
-        line = f"{name:{widths[0]}}  {cells:>{widths[1]}}  {size:>{widths[2]}}  {used:{widths[3]}}"
-        print(f"{line}  {what}".rstrip())
-    return 0
+    return [
+        f"{name:{widths[0]}}  {cells:>{widths[1]}}  {size:>{widths[2]}}  "
+        f"{used:{widths[3]}}  {what}".rstrip()
+        for name, cells, size, used, what in rows
+    ]
 
 
 def state(epochs: int | None, pid: int | None) -> str:

@@ -11,9 +11,12 @@ from pyrepl3.engine import host_main
 from pyrepl3.errors import CompilationError, PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.console import Console
-from pyrepl3.front.editor import Editor, EntryEnd, EntryInterrupt, open_editor
+from pyrepl3.front.editor import Completer, Editor, EntryEnd, EntryInterrupt, open_editor
 from pyrepl3.front.interrupts import Interrupts
-from pyrepl3.front.job import USAGE, exit_status
+from pyrepl3.front.job import USAGE, exit_status, readable_time
+from pyrepl3.front.magics import MagicError, translate
+from pyrepl3.front.percent import Percent
+from pyrepl3.front.percent import complete as complete_percent
 from pyrepl3.front.render import TextReport
 from pyrepl3.records import Event, Failed, Finished, Restored
 
@@ -37,6 +40,7 @@ class Prompt:
         self._report = TextReport(self._console)
         self._reader = LineReader(self._console)
         self._editor: Editor | None = None
+        self._percent: Percent | None = None
         self._reading = False
         self.interrupts = Interrupts(self._report.note)
 
@@ -59,7 +63,8 @@ class Prompt:
             self._console.when_closed = session.interrupt
             if self._name is not None and not session.epoch:
                 self._report.note(f"session {self._name}: new")
-            self._editor = open_editor(self._console, self._reader, session.complete)
+            self._percent = Percent(session, self._console, self._report.note, store=self._store)
+            self._editor = open_editor(self._console, self._reader, self._completer(session))
             return await self._loop(session, self._editor)
         finally:
             await opening.__aexit__(None, None, None)
@@ -90,8 +95,19 @@ class Prompt:
                 continue
             if text.strip() in {"exit", "quit", "exit()", "quit()"}:
                 break
+            if text.lstrip().startswith(("%", "!")):
+                assert self._percent is not None
+                if await self._percent.run(text):
+                    continue
+                text, timed = self._translate(text)
+            else:
+                timed = False
+            if not text:
+                continue
             with self.interrupts.ordered(session):
                 outcome = await session.run(text + "\n")
+            if timed:
+                self._console.out(f"Wall time: {readable_time(outcome.duration)}\n")
             match outcome:
                 case Failed(error=SystemExit() as error):
                     return exit_status(error)
@@ -102,8 +118,29 @@ class Prompt:
                     pass
         return 0
 
+    def _translate(self, text: str) -> tuple[str, bool]:
+        """What a notebook's ``%`` or ``!`` line means, and whether it is timed; "" where nothing."""
+        try:
+            found = translate(text)
+        except MagicError as error:
+            self._report.note(f"{error.text}; %help lists the commands of this prompt")
+            return "", False
+        for _, notice in found.notices:
+            self._report.note(notice)
+        return found.source, found.timed
+
+    def _completer(self, session: Any) -> Completer:
+        async def complete(source: str, cursor: int) -> tuple[str, ...]:
+            found = complete_percent(source, cursor)
+            if found is not None:
+                return found
+            words: tuple[str, ...] = await session.complete(source, cursor)
+            return words
+
+        return complete
+
     def _observe(self, event: Event) -> None:
-        if isinstance(event, Restored):
+        if isinstance(event, Restored) and not (self._percent and self._percent.travels):
             self._report.note(_restored(self._name or "", event))
         if isinstance(event, Finished):
             self._reader.drop()
@@ -116,7 +153,7 @@ def _banner() -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"pyrepl3 {version('pyrepl3')}, Python {python}: "
-        "await works at the top level, Ctrl-C stops a cell, Ctrl-D leaves"
+        "await works at the top level, Ctrl-C stops a cell, %help tells more"
     )
 
 

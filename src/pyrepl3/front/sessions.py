@@ -23,22 +23,131 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     run: str
     add: Callable[[argparse.ArgumentParser], object] = lambda _: None
-    writes: bool = False
 
 
 def _names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="what to remove")
 
 
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a session")
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "what",
+        metavar="EPOCH|CELL",
+        nargs="?",
+        help="its number in the log, or c7 for the seventh cell; without it: the names it holds",
+    )
+
+
+def _diff(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "before", metavar="A", nargs="?", type=_epoch, help="an epoch (default: the one before B)"
+    )
+    parser.add_argument(
+        "after", metavar="B", nargs="?", type=_epoch, help="another (default: where it is)"
+    )
+
+
+def _undo(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("n", metavar="N", nargs="?", type=_count, default=1, help="cells (1)")
+
+
+def _restore(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("epoch", metavar="EPOCH", type=_epoch, help="0 is the empty session")
+
+
+def _fork(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("new", metavar="NEW", help="the name of the new session")
+    parser.add_argument(
+        "epoch", metavar="EPOCH", nargs="?", type=_epoch, help="where it starts (default: as it is)"
+    )
+
+
+def _gc(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "--keep",
+        metavar="N",
+        type=_count,
+        help="keep only the last N epochs of the line, too (default: the whole line)",
+    )
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("file", metavar="FILE", help="must not exist yet")
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="what export wrote, by somebody you trust")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="its new name (default: the one it had)"
+    )
+
+
+def _epoch(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no epoch: give a number from the log")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)
+
+
 COMMANDS: Mapping[str, Command] = {
     "list": Command(about="the sessions that are kept (default)", run="listing:run_list"),
-    "rm": Command(about="remove sessions", run="listing:run_remove", add=_names, writes=True),
+    "log": Command(
+        about="the timeline of a session: its cells, its branches", run="past:run_log", add=_name
+    ),
+    "show": Command(
+        about="what a session holds, or one cell: source, output, changes",
+        run="past:run_show",
+        add=_show,
+    ),
+    "diff": Command(
+        about="names added, changed and removed between two epochs", run="past:run_diff", add=_diff
+    ),
+    "undo": Command(
+        about="go back to before the last cell, or the last N", run="changing:run_undo", add=_undo
+    ),
+    "restore": Command(
+        about="go to any epoch, back or forth", run="changing:run_restore", add=_restore
+    ),
+    "fork": Command(
+        about="a new session that starts where this one is, or was",
+        run="changing:run_fork",
+        add=_fork,
+    ),
+    "gc": Command(
+        about="drop branches that were left, and old epochs if asked",
+        run="changing:run_gc",
+        add=_gc,
+    ),
+    "export": Command(about="a whole session as one file", run="past:run_export", add=_export),
+    "import": Command(
+        about="make a session of such a file", run="changing:run_import", add=_import
+    ),
+    "rm": Command(about="remove sessions", run="listing:run_remove", add=_names),
 }
 
 _EXAMPLES = """\
 examples:
   pyrepl3 sessions
-  pyrepl3 sessions rm demo
+  pyrepl3 sessions log demo
+  pyrepl3 sessions show demo c3
+  pyrepl3 sessions undo demo 2
+  pyrepl3 sessions fork demo what-if
 """
 
 
@@ -110,5 +219,9 @@ def _explain_unknown(parser: argparse.ArgumentParser, words: list[str]) -> None:
     from difflib import get_close_matches  # noqa: PLC0415  only after a mistake
 
     close = get_close_matches(first, COMMANDS, 1, 0.7)
-    cure = f"did you mean {close[0]}?" if close else f"to look at a session: show {first}"
+    cure = (
+        f"did you mean {close[0]}?"
+        if close
+        else f"to look at a session: pyrepl3 sessions show {first}"
+    )
     parser.error(f"unknown command {first}; {cure}")

@@ -48,6 +48,7 @@ from pyrepl3.records.outcomes import (
     Output,
     Replayed,
 )
+from pyrepl3.records.past import Difference, LogEntry
 from pyrepl3.records.questions import (
     Complete,
     Explain,
@@ -70,8 +71,10 @@ __all__ = [
     "Committed",
     "Complete",
     "Delta",
+    "Difference",
     "Display",
     "Done",
+    "LogEntry",
     "Epoch",
     "Event",
     "ExecutionMode",

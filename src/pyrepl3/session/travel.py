@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrepl3.errors import SessionClosedError, SessionError
+from pyrepl3.errors import SessionClosedError, SessionError, StoreError
 from pyrepl3.records import Restored
+from pyrepl3.session.past import check_known, find_before, find_difference, find_log, make_fork
 from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from pyrepl3.ports import Observer, Runner, Store
-    from pyrepl3.records import Cell, Epoch
+    from pyrepl3.records import Cell, Collected, Difference, Epoch, LogEntry
     from pyrepl3.session.submissions import Submissions
     from pyrepl3.session.telling import Telling
 
@@ -46,17 +49,36 @@ class Travel:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
 
         Nothing is deleted: the next cell starts a new line from there. Background tasks go on. Raises
-        SessionError while a cell runs, StoreError for an epoch that is not there.
+        SessionError while a cell runs, EpochNotFoundError, StoreError.
         """
-        self._check()
-        if self._store is None:
-            raise SessionError("this session is not kept; open it with a name to have epochs")
-        if self._running:
-            raise SessionError("a cell is running; interrupt it or wait before restoring")
+        return await self._travel("restore", lambda _: epoch)
+
+    async def undo(self, n: int = 1) -> Mapping[str, str]:
+        """Go back to before the last ``n`` cells of this line. Returns ``lost``.
+
+        Nothing is deleted: ``restore`` goes forth again. What cells did outside of the session stays
+        done. Raises SessionError where there are fewer cells or one runs, StoreError.
+        """
+        return await self._travel(
+            "undo", lambda store: find_before(store, self.epoch, n, name=self.name)
+        )
+
+    async def _travel(self, what: str, find: Callable[[Store], int]) -> Mapping[str, str]:
+        store = self._kept()
+        self._check_idle(what)
         async with self._turn:
             self._check()
-            await to_its_end(self._load(epoch))
+            self._check_idle(what)  # one that ended just now may have been followed by another
+            await to_its_end(self._go(store, find))
         return self.lost
+
+    async def _go(self, store: Store, find: Callable[[Store], int]) -> None:
+        epoch = await self._call(lambda: find(store))
+        try:
+            await self._load(epoch)
+        except StoreError:
+            await self._call(lambda: check_known(store, epoch, name=self.name))
+            raise
 
     async def _load(self, epoch: int | None) -> None:
         store = self._store
@@ -86,6 +108,66 @@ class Travel:
         store, at = self._store, self.epoch if epoch is None else epoch
         return await self._call(lambda: store.history(at)) if store and at else ()
 
+    async def epochs(self) -> Sequence[Epoch]:
+        """All epochs by number, each with the record of its cell: also those that do not lead here."""
+        return await self._call(self._kept().epochs)
+
+    async def log(self) -> tuple[LogEntry, ...]:
+        """All epochs by number, those that were left too: what ran, and what it did to the names."""
+        store, epoch = self._kept(), self.epoch
+        return await self._call(lambda: find_log(store, epoch))
+
+    async def diff(self, a: int | None = None, b: int | None = None) -> Difference:
+        """How the names of epoch ``b`` (None: where the session is) differ from those of ``a``.
+
+        ``a`` None: the epoch before ``b``, so what its cell did. No object is read. Raises
+        EpochNotFoundError, StoreError.
+        """
+        store, after = self._kept(), self.epoch if b is None else b
+        return await self._call(lambda: find_difference(store, a, after, name=self.name))
+
+    async def fork(self, name: str, epoch: int | None = None) -> None:
+        """Make a new session beside this one, of ``epoch`` (None: where this one is) and what led to it.
+
+        This session goes on as if nothing was; the new one is opened by its name. Raises
+        SessionExistsError, ValueError for a name that is none, EpochNotFoundError, StoreError.
+        """
+        store, at = self._kept(), self.epoch if epoch is None else epoch
+        await to_its_end(self._call(lambda: make_fork(store, name, at, of=self.name)))
+
+    async def gc(self, keep: int | None = None) -> Collected:
+        """Drop the epochs that do not lead here, and of those that do all but the last ``keep``.
+
+        None keeps the whole line. They cannot be gone back to any more. Raises ValueError for
+        ``keep`` below 1, StoreError.
+        """
+        store = self._kept()
+        async with self._turn:
+            self._check()
+            return await to_its_end(self._call(lambda: _collect(store, self.epoch, keep)))
+
+    async def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the session with all its epochs to ``path``, one file that must not exist yet.
+
+        ``import_session`` makes a session of it again. Raises StoreError.
+        """
+        store, file = self._kept(), Path(path)
+        await to_its_end(self._call(lambda: store.export(file)))
+
+    def _kept(self) -> Store:
+        self._check()
+        if self._store is None:
+            raise SessionError(
+                "this session is not kept; open it with a name to have epochs: "
+                'open_session("name"), or pyrepl3 --session NAME'
+            )
+        return self._store
+
+    def _check_idle(self, what: str) -> None:
+        if self._running:
+            ids = ", ".join(self._running)
+            raise SessionError(f"a cell is running ({ids}); interrupt it or wait to {what}")
+
     async def _call[T](self, function: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._blocking, function)
 
@@ -100,3 +182,8 @@ class Travel:
                 f"session {self.name!r} belongs to the event loop it was opened on; "
                 "call it there, with asyncio.run_coroutine_threadsafe from elsewhere"
             )
+
+
+def _collect(store: Store, epoch: int, keep: int | None) -> Collected:
+    store.move(epoch)  # where the head could not be moved before, what leads here would be dropped
+    return store.collect(keep=keep)

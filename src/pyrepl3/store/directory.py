@@ -16,6 +16,7 @@ from pyrepl3.errors import SessionNotFoundError, StoreError
 from pyrepl3.records import Record
 from pyrepl3.store.lock import SessionLock, find_owner
 from pyrepl3.store.making import check_name, is_session, is_session_name
+from pyrepl3.store.reading import SqliteReader
 from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.store.trouble import FOREIGN
 
@@ -64,12 +65,22 @@ class SessionDirectory:
             raise SessionNotFoundError(name, str(self.root))
         return SqliteStore(path)
 
-    def export(self, name: str, path: Path) -> None:
-        """Write session ``name`` to ``path``, a single file that must not exist yet.
+    def read(self, name: str) -> SqliteReader:
+        """What session ``name`` holds now, to be read without its lock, also while somebody has it open.
 
-        Raises SessionNotFoundError, SessionInUseError while somebody has it open, StoreError.
+        Raises SessionNotFoundError, ValueError for a name that is none, StoreError.
         """
-        store = self.find(name)
+        path = self.root / check_name(name)
+        if not is_session(path):
+            raise SessionNotFoundError(name, str(self.root))
+        return SqliteReader(path)
+
+    def export(self, name: str, path: Path) -> None:
+        """Write session ``name`` as it is now to ``path``, a single file that must not exist yet.
+
+        Raises SessionNotFoundError, StoreError.
+        """
+        store = self.read(name)
         try:
             store.export(path)
         finally:

@@ -9,6 +9,7 @@ epoch that is current and the highest cell count so far.
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from pyrepl3.errors import StoreCorruptError, StoreError
 from pyrepl3.store.sums import checksum
@@ -65,14 +66,18 @@ def read_head(db: sqlite3.Connection, where: str) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def connect(file: str, *, new: bool) -> sqlite3.Connection:
+def connect(file: str, *, new: bool, mode: str = "") -> sqlite3.Connection:
     """An open connection; with ``new`` a file without tables gets them, not yet synced.
 
+    ``mode`` is that of an SQLite URI: ``"ro"`` to read only.
     Every commit on it is synced before it returns (WAL with synchronous=FULL). Raises StoreError,
     StoreCorruptError and sqlite3's own errors.
     """
     # timeout: nobody else writes (the lock), but a backup tool may hold the file for a moment
-    db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=2.0)
+    place = f"{Path(file).absolute().as_uri()}?mode={mode}" if mode else file
+    db = sqlite3.connect(
+        place, uri=bool(mode), isolation_level=None, check_same_thread=False, timeout=2.0
+    )
     try:
         _prepare(db, file, new=new)
     except BaseException:
