@@ -302,6 +302,58 @@ async def test_text_without_an_end_of_line_appears_while_the_cell_runs(session, 
     assert seen.text() == "wait"
 
 
+@pytest.mark.slow
+async def test_a_burst_of_lines_is_told_in_few_events_whole_and_in_order(session, seen):
+    outcome = await session.run("for n in range(50_000): print('line', n)")
+    assert seen.text(outcome.cell.id) == "".join(f"line {n}\n" for n in range(50_000))
+    assert len(seen.of(Output)) < 25_000
+
+
+async def test_in_a_burst_streams_and_displays_keep_their_order(session, seen):
+    source = """
+        import sys
+        for n in range(500):
+            print('out', n)
+            if n % 100 == 99:
+                print('err', n, file=sys.stderr)
+                display(n)
+        """
+    await session.run(cell(source))
+    told = [
+        event.text if isinstance(event, Output) else event.data["text/plain"] + " shown\n"
+        for event in seen.events
+        if isinstance(event, Output | Display)
+    ]
+    expected = [
+        f"out {n}\n" + (f"err {n}\n{n} shown\n" if n % 100 == 99 else "") for n in range(500)
+    ]
+    assert "".join(told) == "".join(expected)
+
+
+@pytest.mark.parametrize("wait", ["while True: pass", "import asyncio; await asyncio.sleep(60)"])
+async def test_the_end_of_a_burst_is_shown_while_the_cell_runs_on(session, seen, wait):
+    running = asyncio.create_task(
+        session.run("for n in range(1000): print(n)\nprint('half', end='')\n" + wait)
+    )
+    await seen.until_text("999\nhalf")
+    session.interrupt()
+    await running
+
+
+@pytest.mark.slow
+async def test_of_a_burst_that_is_interrupted_nothing_is_lost(session, seen):
+    running = asyncio.create_task(
+        session.run("n = 0\nwhile True:\n    n += 1\n    print(n, flush=n == 2999)")
+    )
+    await seen.until_text("2999\n")
+    session.interrupt()
+    outcome = await running
+    last = (await session.run("n")).value
+    lines = seen.text(outcome.cell.id).split()
+    assert [int(line) for line in lines] == list(range(1, len(lines) + 1))
+    assert last - 1 <= len(lines) <= last
+
+
 async def test_flush_and_carriage_returns_pass_as_they_are(session, seen):
     await session.run(
         "import sys\nfor i in range(3):\n    print(f'\\r{i}', end='', file=sys.stderr, flush=True)"

@@ -10,7 +10,7 @@ import codecs
 import sys
 import threading
 from contextlib import suppress
-from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt, LimitExceededError
@@ -32,7 +32,8 @@ PIECE = 256 * 1024
 """Characters an event at most, so that one huge print needs little memory and can be stopped."""
 
 _PENDING = 8 * 1024  # characters held back at most, like the buffer of a text file
-_LATE = 0.05  # seconds until held text is shown although no line ended
+_LATE = 0.01  # seconds until held text is shown
+_BURST = 100  # lines that are shown at once although the one before was shown within that time
 _LOOK = 0.05  # seconds between two looks whether a writer that waits for its reader is to stop
 
 # Not the watchdog that limits and interrupts stand on: an observer may dawdle.
@@ -42,9 +43,10 @@ _LATER = Watchdog("pyrepl3-flush")
 class Sink:
     """Where the output of one cell goes, also when the cell is over. Any thread.
 
-    Text is held until a line ends, ``flush``, 8 KiB or 50 ms, whichever is first. ``allowed`` is the
-    output limit in bytes (None: none): what exceeds it is dropped and the cell stopped. ``pace`` makes
-    a writer wait for a slow reader, until the cell is to stop. An observer that raises is reported
+    Text is held until a line ends, ``flush``, 8 KiB or 10 ms, whichever is first; in a burst of more than
+    a hundred lines, until one of the others: to tell of each line costs more than to write it. ``allowed``
+    is the output limit in bytes (None: none): what exceeds it is dropped and the cell stopped. ``pace``
+    makes a writer wait for a slow reader, until the cell is to stop. An observer that raises is reported
     once, on the real stderr, and told of later events all the same.
     """
 
@@ -68,7 +70,9 @@ class Sink:
         self._stream: Stream = "stdout"
         self._held: list[str] = []
         self._size = 0
-        self._shown = 0
+        self._burst = 0
+        self._next = 0.0
+        """When the burst is over, by ``time.monotonic``, and what it has held is shown."""
         self._timed = False
         self._decoders: dict[Stream, codecs.IncrementalDecoder] = {}
         self.blocks: dict[Stream, Block] = {}
@@ -80,11 +84,21 @@ class Sink:
         Over the limit: raises CellInterrupt in the cell's own code, LimitExceededError in tasks and
         threads that it started.
         """
-        if len(text) <= PIECE:
-            self._write(stream, text)
+        size = len(text)
+        if size > PIECE:
+            for start in range(0, size, PIECE):
+                self.write(stream, text[start : start + PIECE])
             return
-        for start in range(0, len(text), PIECE):
-            self._write(stream, text[start : start + PIECE])
+        if type(text) is not str or not text.isascii():
+            text = printable(text)
+        whole = True
+        with self._lock:
+            if self._allowed is None and stream == self._stream:
+                self._hold(text)
+            else:
+                whole = self._take(stream, text)
+        if not whole or self._pace is not None:
+            self._after(whole=whole)
 
     def write_bytes(self, stream: Stream, data: bytes) -> None:
         """Take the UTF-8 bytes ``data``, which may end inside a character."""
@@ -101,13 +115,6 @@ class Sink:
                 whole = self._take(stream, piece) and whole
         self._after(whole=whole)
 
-    def _write(self, stream: Stream, text: str) -> None:
-        text = printable(text)
-        with self._lock:
-            whole = self._take(stream, text)
-        if not whole or self._pace is not None:
-            self._after(whole=whole)
-
     def _take(self, stream: Stream, text: str) -> bool:
         """Whether all of ``text`` was taken."""
         whole = True
@@ -122,13 +129,7 @@ class Sink:
             self._emit()
             self._stream = stream
         if text:
-            self._held.append(text)
-            self._size += len(text)
-            if "\n" in text or self._size >= _PENDING:
-                self._emit()
-            elif not self._timed:
-                self._timed = True
-                _LATER.call_later(_LATE, partial(self._show_late, self._shown))
+            self._hold(text)
         if not whole:
             self._emit()
             if self._exceeded is None:
@@ -153,28 +154,46 @@ class Sink:
                 if execution.stop is not None:
                     return
 
+    def _hold(self, text: str) -> None:
+        self._held.append(text)
+        self._size += len(text)
+        if self._size >= _PENDING or ("\n" in text and self._may_show()):
+            self._emit()
+        elif not self._timed:
+            self._timed = True
+            _LATER.call_later(_LATE, self._show_late)
+
+    def _may_show(self) -> bool:
+        """Whether the line that has ended now is not one of a burst."""
+        now = monotonic()
+        if now >= self._next:
+            self._next, self._burst = now + _LATE, 0
+            return True
+        self._burst += 1
+        return self._burst <= _BURST
+
     def _emit(self) -> None:
         # No call between the two halves: a __del__ that prints could come in there.
         held, self._held = self._held, []
         if not held:
             return
         self._size = 0
-        self._shown += 1
         self.emit(Output(cell_id=self._execution.cell.id, stream=self._stream, text="".join(held)))
 
-    def _show_late(self, shown: int) -> None:
+    def _show_late(self) -> None:
+        wait = _LATE
         # Never wait for the lock here: whoever has it is about to show the text, or to add to it.
         if self._lock.acquire(blocking=False):
             try:
-                if self._held and self._shown == shown:
+                wait = self._next - monotonic()
+                if wait <= 0:
                     self._emit()
                 if not self._held:
                     self._timed = False
                     return
-                shown = self._shown  # newer text, whose time has not come
             finally:
                 self._lock.release()
-        _LATER.call_later(_LATE, partial(self._show_late, shown))
+        _LATER.call_later(max(wait, 0.001), self._show_late)
 
     def emit(self, event: Any) -> None:
         """Tell the observer. An Exception of its own never reaches the cell."""
