@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from pyrepl3.durable.promises import Promises
     from pyrepl3.lang.repair import Repair
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
     from pyrepl3.run.host import LoopHost
+    from pyrepl3.session.control import Reply, Request
     from pyrepl3.store.directory import SessionDirectory
     from pyrepl3.store.directory import SessionInfo as SessionInfo  # noqa: PLC0414 - front ends too
 
@@ -157,7 +159,9 @@ class Opening:
             return None
         directory, name = sessions(self._store), self._name
         store = await asyncio.to_thread(directory.open, name)
-        self._folder = directory.root / name
+        self._folder = directory.path_of(name)
+        if self._durability is None:
+            self._durability = open_durability(name, self._folder)
         return store
 
     async def __aexit__(
@@ -202,6 +206,49 @@ def import_session(
     damaged or none of ours, StoreError, ValueError for a name that is none.
     """
     return sessions(store).take_in(Path(path), name)
+
+
+_DURABLE = "durable.db"
+
+
+def open_durability(name: str, folder: Path) -> Durability:
+    """What keeps the steps of session ``name`` in its directory; opens nothing before the first step."""
+    from pyrepl3.durable.steps import ResonateDurability  # noqa: PLC0415  kept sessions only
+
+    def connect() -> Promises:
+        from pyrepl3.durable.embedded import Embedded  # noqa: PLC0415  the first step
+        from pyrepl3.durable.local import LocalPromises  # noqa: PLC0415
+
+        return LocalPromises(Embedded(folder / _DURABLE))
+
+    return ResonateDurability(connect, name=name, folder=folder / "steps")
+
+
+def reach_session(name: str, request: Request, *, store: Path | str | None = None) -> Reply:
+    """Have ``request`` done by whichever process has session ``name`` open, or here if none has. Blocks.
+
+    Where none has it, questions can be seen and answered, and there is no cell to stop. Raises
+    SessionNotFoundError, SessionInUseError where the owner serves no socket, SessionError where it does not
+    answer, DurabilityError, StoreError, ValueError for a name that is none.
+    """
+    from pyrepl3.session.control import ask_owner  # noqa: PLC0415  commands only
+    from pyrepl3.session.offline import reply_offline  # noqa: PLC0415
+
+    directory = sessions(store)
+    folder = directory.path_of(name)
+    reply = ask_owner(folder, request)
+    if reply is not None:
+        return reply
+    opened = directory.find(name)  # and locked
+    try:
+        durability = open_durability(name, folder) if (folder / _DURABLE).exists() else None
+        try:
+            return reply_offline(request, durability, count=opened.load(0).count, epoch=opened.head)
+        finally:
+            if durability is not None:
+                durability.aclose().result()
+    finally:
+        opened.close()
 
 
 def propose(source: str, error: SyntaxError | None = None) -> Repair | None:

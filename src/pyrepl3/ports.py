@@ -206,7 +206,10 @@ class Durability(Protocol):
         ...
 
     def step(self, step: str, kept: Kept) -> Future[Kept]:
-        """Keep a finished step: on disk when the future is done. The first one counts and is returned."""
+        """Keep a finished step: on disk when the future is done. The first one counts and is returned.
+
+        That of a cell that was settled is not kept: nobody would ever ask for it.
+        """
         ...
 
     def sleep(self, step: str, mark: str, seconds: float) -> Future[tuple[str, float]]:

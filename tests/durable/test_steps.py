@@ -1,10 +1,13 @@
-"""Steps on Resonate promises keep the port's promises, with the SDK's own memory behind them."""
+"""Steps on Resonate promises keep the port's promises, in a file and over the SDK's client."""
 
 from __future__ import annotations
 
 import pytest
 from resonate.connections.local import LocalConnection
 
+from pyrepl3.durable.embedded import Embedded
+from pyrepl3.durable.local import LocalPromises
+from pyrepl3.durable.remote import RemotePromises
 from pyrepl3.durable.steps import ResonateDurability
 from pyrepl3.testing.durability import durability_checks
 
@@ -35,13 +38,22 @@ class Memory(LocalConnection):
 
 
 @pytest.mark.parametrize("check", durability_checks(), ids=lambda check: check.name)
-def test_steps_on_promises(check, tmp_path):
+def test_steps_over_the_sdk_s_client(check, tmp_path):
     state = []
 
     def connect():
         memory = Memory(state)
         return memory, [memory]
 
-    check.run(
-        lambda: ResonateDurability(connect, name="demo", folder=tmp_path / "steps", ordered=True)
-    )
+    def open_promises():
+        return RemotePromises(connect)
+
+    check.run(lambda: ResonateDurability(open_promises, name="demo", folder=tmp_path / "steps"))
+
+
+@pytest.mark.parametrize("check", durability_checks(), ids=lambda check: check.name)
+def test_steps_on_the_embedded_server(check, tmp_path):
+    def open_promises():
+        return LocalPromises(Embedded(tmp_path / "durable.db"))
+
+    check.run(lambda: ResonateDurability(open_promises, name="demo", folder=tmp_path / "steps"))

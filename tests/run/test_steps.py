@@ -433,7 +433,7 @@ async def test_steps_after_the_epoch_of_their_cell_are_made_and_not_kept(process
     made = len(process.kept.made)
     assert isinstance(await process.run("go.set(); await task", 2), Done)
     assert process.done == [1, 5, 10]
-    assert len(process.kept.made) == made + 1  # what was opened stays open for this process
+    assert len(process.kept.made) == made
 
 
 async def test_outside_of_a_durable_session_a_step_is_a_call(process):

@@ -1,133 +1,89 @@
-"""A connection to Resonate in, a client of its promises out, whose values are dicts of ours.
+"""What is asked of Resonate's promises, whichever connection it goes over; and their values as plain dicts.
 
-Only the parts of the SDK that this needs are loaded, when a connection is made.
+A value is JSON in base64, as the SDK's own encoding has it, so that its other tools can read it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING, Any
+import base64
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
-    from resonate.codec import Codec
-    from resonate.send import Sender
-    from resonate.transport import Message
-    from resonate.types import PromiseRecord
-    from resonate_base.connections import Network, Source
-
-_FOREVER = 100 * 365 * 24 * 3600 * 1000  # milliseconds until a promise without an end times out
-_PAGE = 100
+FOREVER = 100 * 365 * 24 * 3600.0
+"""Seconds until a promise without an end times out."""
 
 
-class Promises:
-    """The SDK's client of promises, with our values in its encoding. On the loop that it was made on.
+class Found(NamedTuple):
+    """A promise as it is. ``state``: pending, resolved, rejected_canceled, …; ``created`` in ms."""
 
-    ``ordered``: the connection takes what is sent in the order in which it was sent.
-    """
+    id: str
+    state: str
+    param: dict[str, Any]
+    value: dict[str, Any]
+    tags: dict[str, str]
+    created: int
 
-    def __init__(
-        self,
-        network: Network,
-        sources: Sequence[Source],
-        hear: Callable[[Message], None],
-        *,
-        ordered: bool = False,
-    ) -> None:
-        # Not resonate itself, which loads aiohttp and more: these take a tenth of a second less.
-        from resonate.codec import Codec, NoopEncryptor  # noqa: PLC0415
-        from resonate.send import Sender  # noqa: PLC0415
-        from resonate.transport import Transport  # noqa: PLC0415
 
-        self._connections: list[Any] = list(dict.fromkeys([*sources, network]))
-        self._ordered = ordered
-        self._address = sources[0].unicast()
-        transport = Transport(network, sources)
-        transport.recv(hear)
-        self._sender: Sender = Sender(transport, None)
-        self._codec: Codec = Codec(NoopEncryptor())
+class Promises(Protocol):
+    """Promises of a Resonate server. Every method returns at once, on any thread."""
 
-    async def start(self) -> None:
-        """Open the connections."""
-        for connection in self._connections:
-            await connection.start()
+    def create(
+        self, name: str, param: dict[str, Any], tags: dict[str, str], until: float | None = None
+    ) -> Future[Found]:
+        """The promise, made if there is none. ``until``: when it times out, in seconds since 1970."""
+        ...
 
-    async def stop(self) -> None:
-        """Close them."""
-        for connection in self._connections:
-            await connection.stop()
-
-    async def create(
-        self, name: str, param: dict[str, Any], tags: dict[str, str], *, until: float | None = None
-    ) -> PromiseRecord:
-        """The promise, made if there is none. ``until``: when it times out, in seconds."""
-        from resonate.types import PromiseCreateReq  # noqa: PLC0415
-
-        now = int(time.time() * 1000)
-        request = PromiseCreateReq(
-            id=name,
-            timeout_at=now + _FOREVER if until is None else int(until * 1000),
-            param=self._codec.encode(param),
-            tags=tags,
-        )
-        return self._codec.decode_promise(await self._sender.promise_create(request))
-
-    async def get(self, name: str) -> PromiseRecord | None:
+    def get(self, name: str) -> Future[Found | None]:
         """The promise; None: there is none."""
-        from resonate.error import ServerError  # noqa: PLC0415
+        ...
 
-        try:
-            return self._codec.decode_promise(await self._sender.promise_get(name))
-        except ServerError as error:
-            if error.code == 404:
-                return None
-            raise
-
-    async def resolve(self, name: str, value: dict[str, Any]) -> PromiseRecord:
-        """The promise, resolved with ``value`` unless it was settled before."""
-        return await self._end(name, "resolved", value)
-
-    async def create_resolved(
+    def create_resolved(
         self, name: str, param: dict[str, Any], tags: dict[str, str], value: dict[str, Any]
-    ) -> PromiseRecord:
-        """The same, made first if there is none."""
-        if not self._ordered:
-            await self.create(name, param, tags)
-            return await self.resolve(name, value)
-        # Sent together they are written together: one sync of the disk for both.
-        _, settled = await asyncio.gather(self.create(name, param, tags), self.resolve(name, value))
-        return settled
+    ) -> Future[Found]:
+        """The promise, made if there is none, resolved if it was not settled before."""
+        ...
 
-    async def cancel(self, name: str) -> PromiseRecord:
-        """The promise, cancelled unless it was settled before."""
-        return await self._end(name, "rejected_canceled", {})
+    def resolve(self, name: str, value: dict[str, Any]) -> Future[Found]:
+        """The promise, resolved if it was not settled before."""
+        ...
 
-    async def _end(self, name: str, state: Any, value: dict[str, Any]) -> PromiseRecord:
-        from resonate.types import PromiseSettleReq  # noqa: PLC0415
+    def cancel(self, name: str) -> Future[Found]:
+        """The promise, cancelled if it was not settled before."""
+        ...
 
-        request = PromiseSettleReq(id=name, state=state, value=self._codec.encode(value))
-        return self._codec.decode_promise(await self._sender.promise_settle(request))
+    def settled(self, name: str) -> Future[Found]:
+        """Done when the promise is settled, with what it came to."""
+        ...
 
-    async def listen(self, name: str) -> PromiseRecord:
-        """The promise as it is now; we are told when it is settled."""
-        found = await self._sender.promise_register_listener(name, self._address)
-        return self._codec.decode_promise(found)
-
-    async def search(self, tags: dict[str, str]) -> list[PromiseRecord]:
+    def search(self, tags: dict[str, str]) -> Future[list[Found]]:
         """All pending promises with these tags."""
-        found: list[PromiseRecord] = []
-        cursor = None
-        while True:
-            page = await self._sender.promise_search("pending", tags, _PAGE, cursor)
-            found += map(self._codec.decode_promise, page.promises)
-            cursor = page.cursor
-            if cursor is None:
-                return found
+        ...
+
+    def forget(self, prefix: str) -> Future[None]:
+        """Promises whose names start so are needed no more: they go, where that can be asked for."""
+        ...
+
+    def close(self) -> Future[None]:
+        """Let go."""
+        ...
 
 
-def param_of(promise: PromiseRecord) -> dict[str, Any]:
-    """What a promise was created with."""
-    found: dict[str, Any] = promise.param.data or {}
-    return found
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+
+
+def encode(value: dict[str, Any]) -> str:
+    """A value as the SDK's codec writes it."""
+    return base64.b64encode(_encode_json(value)).decode("ascii")
+
+
+def decode(data: str | None) -> dict[str, Any]:
+    """A value as the SDK's codec reads it; nothing is an empty dict."""
+    if not data:
+        return {}
+    found = _decode_json(base64.b64decode(data))
+    return found if isinstance(found, dict) else {}

@@ -93,6 +93,21 @@ def _import(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _answer(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "id", metavar="ID", help="the question, as `ask` lists it, or how its id ends"
+    )
+    parser.add_argument("value", metavar="VALUE", help="the answer")
+
+
+def _interrupt(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "cell", metavar="CELL", nargs="?", help="its id (default: the foreground one)"
+    )
+
+
 def _epoch(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no epoch: give a number from the log")
@@ -137,6 +152,11 @@ COMMANDS: Mapping[str, Command] = {
     "export": Command(about="a whole session as one file", run="past:run_export", add=_export),
     "import": Command(
         about="make a session of such a file", run="changing:run_import", add=_import
+    ),
+    "ask": Command(about="what cells of a session ask", run="questions:run_ask", add=_name),
+    "answer": Command(about="answer a question of a cell", run="questions:run_answer", add=_answer),
+    "interrupt": Command(
+        about="stop a cell that another process runs", run="questions:run_interrupt", add=_interrupt
     ),
     "rm": Command(about="remove sessions", run="listing:run_remove", add=_names),
 }

@@ -9,13 +9,11 @@ class Opened(Record, frozen=True, kw_only=True):
     """A cell that has begun to make steps.
 
     ``key`` is what the ids of its steps start with. ``known``: it had begun before, in a process that
-    is gone, so steps of it may be kept. ``closed``: its epoch is on disk, nothing of it is kept any
-    more. ``salt`` makes ids unique beyond their session.
+    is gone, so steps of it may be kept. ``salt`` makes ids unique beyond their session.
     """
 
     key: str
     known: bool = False
-    closed: bool = False
     salt: str = ""
 
 

@@ -72,7 +72,7 @@ def place_now() -> Place | None:
         return None
     place = Place(execution, steps)
     place.opened = wait(steps.open(), execution)
-    return None if place.opened.closed else place
+    return place
 
 
 async def place_later() -> Place | None:
@@ -82,7 +82,7 @@ async def place_later() -> Place | None:
         return None
     place = Place(execution, steps)
     place.opened = await reach(steps.open())
-    return None if place.opened.closed else place
+    return place
 
 
 def wait[T](future: Future[T], execution: Execution) -> T:

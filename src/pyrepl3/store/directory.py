@@ -48,6 +48,10 @@ class SessionDirectory:
         """
         return SqliteStore(self.root / check_name(name))
 
+    def path_of(self, name: str) -> Path:
+        """Where session ``name`` is, or would be. Raises ValueError for a name that is none."""
+        return self.root / check_name(name)
+
     def list(self) -> list[SessionInfo]:
         """All sessions, by name. Only reads; takes no lock, so open sessions are listed too."""
         try:

@@ -43,7 +43,6 @@ class FakeDurability:
         self._lock = threading.RLock()
         self._cells: dict[str, int] = {}  # by key: the base
         self._keys: dict[str, str] = {}  # by name, what was opened here
-        self._settled: set[str] = set()
         self._steps: dict[str, Kept] = {}
         self._sleeps: dict[str, tuple[str, float]] = {}
         self._asked: dict[str, Asked] = {}
@@ -54,7 +53,7 @@ class FakeDurability:
         """One on what this has kept; this one is closed."""
         self.closed = True
         other = FakeDurability(self._clock)
-        for name in ("_cells", "_settled", "_steps", "_sleeps", "_asked"):
+        for name in ("_cells", "_steps", "_sleeps", "_asked"):
             setattr(other, name, getattr(self, name))
         return other
 
@@ -73,7 +72,7 @@ class FakeDurability:
                 known = key in self._cells
             self._cells.setdefault(key, base)
             self._keys[cell] = key
-            return Opened(key=key, known=known, closed=key in self._settled, salt="fake")
+            return Opened(key=key, known=known, salt="fake")
 
         return self._do(work)
 
@@ -86,6 +85,8 @@ class FakeDurability:
 
         def work() -> Kept:
             self._fail()
+            if not any(step.startswith(f"{key}-") for key in self._keys.values()):
+                return kept
             self.made.append(step)
             return self._steps.setdefault(step, kept)
 
@@ -144,7 +145,7 @@ class FakeDurability:
             key = self._keys.pop(cell, None)
             if key is None:
                 return
-            self._settled.add(key)
+            del self._cells[key]
             for kept in (self._steps, self._sleeps, self._asked):
                 for step in [step for step in kept if step.startswith(f"{key}-")]:
                     del kept[step]
@@ -308,7 +309,7 @@ def _steps_of_a_later_epoch_are_not_those_of_an_earlier_one(reopen: OpenDurabili
     _get(third.aclose())
 
 
-def _what_was_settled_is_closed(reopen: OpenDurability) -> None:
+def _of_a_cell_that_was_settled_nothing_is_kept_any_more(reopen: OpenDurability) -> None:
     one = reopen()
     key = _get(one.open("demo-c1-aa", 0)).key
     _get(one.step(f"{key}-1", _kept("1")))
@@ -317,7 +318,12 @@ def _what_was_settled_is_closed(reopen: OpenDurability) -> None:
     _get(one.settle("demo-c1-aa", 1))
     _get(one.settle("demo-c1-aa", 1))
     assert _get(one.asked()) == ()
-    assert _get(one.open("demo-c1-aa", 0)).closed
+    assert _get(one.step(f"{key}-3", _kept("3"))) == _kept("3")  # by a task that it left behind
+    assert _get(one.sleep(f"{key}-4", "sleep(0)", 0))[0] == "sleep(0)"
+    again = _get(one.open("demo-c1-aa", 0))  # as after an undo
+    for n in (1, 2, 3, 4):
+        assert not again.known or _get(one.find(f"{again.key}-{n}")) is None
+    assert _get(one.asked()) == ()
     _get(one.aclose())
 
 
@@ -352,7 +358,7 @@ _CHECKS = (
     _a_question_waits_over_restarts_until_it_is_answered_once,
     _an_answer_may_come_before_the_cell_asks_again,
     _steps_of_a_later_epoch_are_not_those_of_an_earlier_one,
-    _what_was_settled_is_closed,
+    _of_a_cell_that_was_settled_nothing_is_kept_any_more,
     _cancelling_reaches_the_owner,
     _closing_twice_is_fine_and_what_comes_after_is_refused,
 )
