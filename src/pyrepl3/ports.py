@@ -124,7 +124,8 @@ class Store(Protocol):
         """Store the epoch after ``parent`` (0: none) and make it the head. Returns its number.
 
         Numbers only grow, also after a branch. A chunk that is there already is not stored again; one
-        that is neither in the delta nor there is a StoreError.
+        that is neither in the delta nor there is a StoreError, and so is a view of memory that has
+        changed since its digest was made.
         """
         ...
 

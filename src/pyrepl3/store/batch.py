@@ -7,11 +7,12 @@ rows, which the log of the database syncs anyway. So a cell costs one sync, or t
 from __future__ import annotations
 
 import sqlite3
+from itertools import chain
 
 from pyrepl3.records import Blob, Delta
 from pyrepl3.store.blobs import pack_buffers, write_blob
-from pyrepl3.store.chunks import find_new, insert_places, insert_rows
-from pyrepl3.store.packs import Packs, Piece, Place
+from pyrepl3.store.chunks import find_new, insert_places, insert_rows, settle
+from pyrepl3.store.packs import Packs, Place
 
 _BIG = 16 * 1024  # bytes; a smaller piece would waste too much of its last page
 _MUCH = 256 * 1024  # bytes in big pieces; below it the log is as fast, and one sync is saved
@@ -34,13 +35,15 @@ class Batch:
         self._blobs.append((key, blob.data, pack_buffers(blob.buffers)))
 
     def place(self) -> None:
-        """Write what goes to a pack, synced. Raises OSError; nothing is then left of it."""
-        pieces: list[Piece] = [*self._packed.values(), *self._big_blobs()]
-        if sum(map(len, pieces)) < _MUCH:
+        """Write what goes to a pack, synced. Raises OSError, StoreError; nothing is then left of it."""
+        blobs = [data for _, data, _ in self._blobs if len(data) >= _BIG]
+        if sum(map(len, self._packed.values())) + sum(map(len, blobs)) < _MUCH:
             self._rows |= self._packed
             self._packed = {}
         else:
-            self._places, self._end = self._packs.write(pieces)
+            pieces = (settle(digest, piece) for digest, piece in self._packed.items())
+            self._places, self._end = self._packs.write(chain(pieces, blobs))
+        self._rows = {digest: settle(digest, piece) for digest, piece in self._rows.items()}
 
     @property
     def size(self) -> int:
@@ -76,6 +79,3 @@ class Batch:
         """The rows are committed."""
         if self._places:
             self._packs.ends[self._places[0][0]] = self._end
-
-    def _big_blobs(self) -> list[bytes]:
-        return [data for _, data, _ in self._blobs if len(data) >= _BIG]

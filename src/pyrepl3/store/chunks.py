@@ -80,6 +80,21 @@ def find_new(db: sqlite3.Connection, delta: Delta) -> tuple[dict[bytes, Piece], 
     return lists, chunks
 
 
+def settle(digest: bytes, piece: Piece) -> bytes:
+    """A chunk that nobody can change any more. Raises StoreError where somebody already has.
+
+    A view is the user's own memory, and a thread of the user may write to it after it was hashed.
+    """
+    if type(piece) is bytes:
+        return piece
+    data = bytes(piece)
+    if digest_of(data) != digest:
+        raise StoreError(
+            "a value changed while it was being stored (a thread writes to it?): the next cell stores it"
+        )
+    return data
+
+
 def find_places(
     db: sqlite3.Connection, digests: Iterable[bytes]
 ) -> dict[bytes, tuple[int, int, int]]:

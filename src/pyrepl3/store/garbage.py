@@ -28,17 +28,17 @@ def drop(db: sqlite3.Connection, packs: Packs, head: int, keep: int | None, wher
     line = read_line(db, head, where)
     kept = line if keep is None else line[-keep:]
     with transaction(db):
-        if len(kept) < len(line):
-            _uproot(db, line[: len(line) - len(kept) + 1])
-            kept = read_rows(db, kept, where)
-        before = db.execute("SELECT count(*) FROM epoch").fetchone()[0]
-        if before > len(kept):
+        before: int = db.execute("SELECT count(*) FROM epoch").fetchone()[0]
+        if before > len(kept):  # else all rows are needed
+            if len(kept) < len(line):
+                _uproot(db, line[: len(line) - len(kept) + 1])
+                kept = read_line(db, head, where)
             _fill(db, "live_epoch", [row[0] for row in kept])
             db.execute("DELETE FROM epoch WHERE id NOT IN (SELECT id FROM live_epoch)")
             db.execute("DELETE FROM keyframe WHERE epoch NOT IN (SELECT id FROM live_epoch)")
-        _drop_blobs(db, packs, kept, where)
+            _drop_blobs(db, packs, kept, where)
     _forget(db, packs)
-    return int(before - len(kept))
+    return before - len(kept)
 
 
 def give_back(db: sqlite3.Connection, packs: Packs) -> None:
@@ -76,11 +76,6 @@ class transaction:  # noqa: N801 - reads as a statement
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-
-
-def read_rows(db: sqlite3.Connection, rows: list[Row], where: str) -> list[Row]:
-    """The same epochs as they are now."""
-    return read_line(db, rows[-1][0], where) if rows else []
 
 
 def _uproot(db: sqlite3.Connection, line: list[Row]) -> None:

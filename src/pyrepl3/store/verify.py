@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from pyrepl3.records import CHUNK, Buffer
 from pyrepl3.store.blobs import read_blobs
+from pyrepl3.store.buffers import find_stretches
 from pyrepl3.store.changes import NameMap, decode_change
-from pyrepl3.store.chunks import Absent, find_places, read_chunk, read_tree
+from pyrepl3.store.chunks import Absent, digest_of, read_chunk
 from pyrepl3.store.line import Row, make_epochs
 from pyrepl3.store.packs import Packs
 from pyrepl3.store.sums import checksum
@@ -61,14 +62,15 @@ def _verify_blobs(
 
 
 def _verify_buffer(db: sqlite3.Connection, packs: Packs, buffer: Buffer, seen: set[bytes]) -> None:
-    _, chunks = read_tree(db, packs, buffer)
-    if len(chunks) != -(-buffer.size // CHUNK):
-        raise Absent
-    places = find_places(db, set(chunks))
-    for n, digest in enumerate(chunks):
-        place = places.get(digest)
-        if place is None or place[0] != min(CHUNK, buffer.size - n * CHUNK):
-            raise Absent
-        if digest not in seen:
-            seen.add(digest)
-            read_chunk(db, packs, digest, place)
+    room = memoryview(bytearray(CHUNK))  # one for all: a new one a chunk costs more than its hash
+    for stretch in find_stretches(db, packs, buffer):
+        at = stretch.at
+        for digest, size in stretch.chunks:
+            if digest not in seen:
+                seen.add(digest)
+                part = room[:size]
+                if not stretch.pack:
+                    read_chunk(db, packs, digest, (size, 0, at))
+                elif at < 0 or not packs.read_into((stretch.pack, at), part) or digest_of(part) != digest:
+                    raise Absent
+            at += size

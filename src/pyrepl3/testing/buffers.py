@@ -77,6 +77,23 @@ def _a_chunk_that_is_nowhere_is_refused(fresh: Fresh) -> None:
     store.close()
 
 
+def _memory_that_changes_while_it_is_stored_is_refused(fresh: Fresh) -> None:
+    """Else a chunk would not be what its digest says, for all epochs that have it."""
+    store = fresh()()
+    for size in (1000, 9 * CHUNK):
+        memory = bytearray(noise(size, size))
+        buffer, chunks = make_buffer(memory)
+        memory[500] ^= 1  # a thread did, after it was hashed
+        blob = Blob(names=("x",), data=b"p", buffers=(buffer,))
+        delta = msgspec.structs.replace(make_delta(), blobs=(blob,), chunks=chunks)
+        refused(lambda delta=delta: store.commit(delta, make_receipt(1), parent=0))  # type: ignore[misc] # a default binds it
+        memory[500] ^= 1
+    store.commit(delta, make_receipt(1), parent=0)
+    assert read_buffers(store.load()) == {"x": [bytes(memory)]}
+    store.verify()
+    store.close()
+
+
 def _what_is_written_to_a_buffer_stays_with_its_holder(fresh: Fresh) -> None:
     store = fresh()()
     content = noise(5, 40 * CHUNK + 7)
@@ -116,6 +133,7 @@ ALWAYS = (
     _a_buffer_with_more_than_one_list_is_given_back,
     _only_chunks_that_are_not_there_need_to_come,
     _a_chunk_that_is_nowhere_is_refused,
+    _memory_that_changes_while_it_is_stored_is_refused,
     _what_is_written_to_a_buffer_stays_with_its_holder,
 )
 DURABLE = (_buffers_are_there_after_closing,)

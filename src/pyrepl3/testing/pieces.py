@@ -81,7 +81,9 @@ def noise(seed: int, size: int) -> bytes:
     return hashlib.shake_128(b"%d" % seed).digest(size)
 
 
-def make_buffer(data: bytes) -> tuple[Buffer, dict[bytes, bytes | memoryview]]:
+def make_buffer(
+    data: bytes | bytearray | memoryview,
+) -> tuple[Buffer, dict[bytes, bytes | memoryview]]:
     """``data`` as a buffer, and all its chunks and lists by digest."""
     from blake3 import blake3  # noqa: PLC0415 - not all who use this module need it
 
