@@ -71,6 +71,10 @@ def _verify_buffer(db: sqlite3.Connection, packs: Packs, buffer: Buffer, seen: s
                 part = room[:size]
                 if not stretch.pack:
                     read_chunk(db, packs, digest, (size, 0, at))
-                elif at < 0 or not packs.read_into((stretch.pack, at), part) or digest_of(part) != digest:
+                elif (
+                    at < 0
+                    or not packs.read_into((stretch.pack, at), part)
+                    or digest_of(part) != digest
+                ):
                     raise Absent
             at += size
