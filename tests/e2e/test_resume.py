@@ -73,6 +73,7 @@ def test_it_says_what_it_skips(cli):
     assert again.stderr == (
         "pyrepl3: session s: restored after cell 4 of 12; 4 finished cells skipped "
         "(--replay shows their output)\n"
+        "pyrepl3: collections, f1, f2, f3, math, seen, state came back (epoch 4)\n"
     )
     assert again.stdout.startswith("cell 4 8 10\n10\ncell 5")
 

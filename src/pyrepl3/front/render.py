@@ -9,6 +9,7 @@ from pyrepl3.errors import CompilationError
 from pyrepl3.front.cells import SourceCell, SourceFile
 from pyrepl3.front.console import Console, colour_traceback
 from pyrepl3.front.resume import Plan
+from pyrepl3.front.timeline import list_names, shown
 from pyrepl3.records import (
     Blocked,
     Committed,
@@ -95,6 +96,8 @@ class TextReport:
             case Committed(lost=lost):
                 self.lost(lost, "would be lost with this process")
             case Restored(lost=lost):
+                if told := brought_back(event):
+                    self.note(told)
                 self.lost(lost, "did not come back")
             case Blocked() | Line():
                 pass  # for programs: see --json
@@ -163,6 +166,12 @@ class TextReport:
         self._console.progress("")
         if problem:
             self.note(problem)
+
+
+def brought_back(event: Restored) -> str:
+    """The names that a restore brought back, in one line; "" where there are none to tell of."""
+    names = sorted(name for name in event.names if shown(name))
+    return f"{list_names(names, 8)} came back (epoch {event.epoch})" if names else ""
 
 
 def value_text(text: str, data: Mapping[str, Any]) -> str:

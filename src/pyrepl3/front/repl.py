@@ -17,10 +17,8 @@ from pyrepl3.front.job import USAGE, exit_status, readable_time
 from pyrepl3.front.magics import MagicError, translate
 from pyrepl3.front.percent import Percent
 from pyrepl3.front.percent import complete as complete_percent
-from pyrepl3.front.render import TextReport
+from pyrepl3.front.render import TextReport, brought_back
 from pyrepl3.records import Event, Failed, Finished, Restored
-
-_SHOWN_NAMES = 8
 
 
 def run_prompt(*, session: str | None, store: str | None, limits: Limits | None) -> int:
@@ -140,8 +138,12 @@ class Prompt:
         return complete
 
     def _observe(self, event: Event) -> None:
-        if isinstance(event, Restored) and not (self._percent and self._percent.travels):
-            self._report.note(_restored(self._name or "", event))
+        if isinstance(event, Restored):
+            if self._percent is None:  # else a command of the prompt, which tells what changed
+                what = brought_back(event) or "no names came back"
+                self._report.note(f"session {self._name}: {what}")
+            self._report.lost(event.lost, "did not come back")
+            return
         if isinstance(event, Finished):
             self._reader.drop()
         self._report.event(event)
@@ -155,11 +157,3 @@ def _banner() -> str:
         f"pyrepl3 {version('pyrepl3')}, Python {python}: "
         "await works at the top level, Ctrl-C stops a cell, %help tells more"
     )
-
-
-def _restored(name: str, event: Restored) -> str:
-    names = sorted(each for each in event.names if not each.startswith("_"))
-    shown = ", ".join(names[:_SHOWN_NAMES])
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    what = f"{shown}{more} came back" if names else "nothing to bring back"
-    return f"session {name}: {what} (epoch {event.epoch})"
