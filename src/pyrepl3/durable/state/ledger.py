@@ -159,6 +159,7 @@ class Ledger:
 
     def acquire(self, task: Task, pid: str, ttl: int, now: int) -> Task:
         """Hand a pending task to ``pid`` under a new version."""
+        self.messages.pop(task.id, None)  # what is still to be sent would be refused
         held = _replace(
             task,
             state="acquired",

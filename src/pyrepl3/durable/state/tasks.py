@@ -75,7 +75,6 @@ def acquire(ledger: Ledger, request: TaskAcquire, now: int) -> Reply:
         return _no_task(request.id)
     if task.state != "pending" or task.version != request.version:
         return _conflict(task)
-    ledger.messages.pop(task.id, None)  # what is still to be sent would be refused
     task = ledger.acquire(task, request.pid, request.ttl, now)
     return _held(ledger.promises[task.id], task)
 
