@@ -269,17 +269,18 @@ class Embedded:
         for id_, addresses in self._listeners.items():
             if id_ in machine.ledger.promises:
                 machine.ledger.listeners[id_] = addresses
-        machine.tick(self._clock())
         if release:  # whoever held a task died with the process that had the file before
-            machine.release_all()
-        rows.write(machine.take_changes())
-        machine.take_messages()  # nobody listens yet: ``start`` makes them anew
+            machine.release_all(self._clock())
+            rows.write(machine.take_changes())
+            machine.take_messages()  # nobody listens yet: ``start`` makes them anew
         return machine
 
     def _do(self, ask: Ask) -> None:
         """Apply one request; it is answered now if no commit need be waited for."""
         try:
             machine = self._use()
+            machine.tick(self._clock())
+            self._write(machine)
             answer = self._apply(ask, machine)
             early = self._write(machine)
         except Exception as error:  # noqa: BLE001 - told to whoever asked, and to all that wait with it
@@ -294,14 +295,13 @@ class Embedded:
             self._waiting.append((ask, answer))
 
     def _apply(self, ask: Ask, machine: Machine) -> Any:
-        now = self._clock()
         match ask.what:
             case Call(request=Reply() as refusal) as call:
                 return write(call, refusal).decode()
             case Call(request=request) as call:
-                return write(call, machine.apply(request, now)).decode()  # type: ignore[arg-type]  # not a Reply
+                return write(call, machine.apply(request)).decode()  # type: ignore[arg-type]  # not a Reply
             case Watch(id_):
-                reply = machine.apply(PromiseListen(awaited=id_, address=_HERE), now)
+                reply = machine.apply(PromiseListen(awaited=id_, address=_HERE))
                 if reply.status != 200:
                     return DurabilityError(reply.data)
                 promise: Promise = reply.data["promise"]
@@ -317,13 +317,12 @@ class Embedded:
             case Collect(before):
                 return self._collect(before)
             case Announce():
-                machine.tick(now)
                 machine.announce_all()
                 return None
             case Nudge():
                 return None
             case request:
-                return machine.apply(request, now)
+                return machine.apply(request)
 
     def _write(self, machine: Machine) -> bool:
         """Put what was changed into the transaction. Whether an answer may go out before the commit."""
@@ -358,6 +357,9 @@ class Embedded:
         """Forget what is not committed, and say so to all who wait for it."""
         if self._machine is not None:
             self._listeners = self._machine.ledger.listeners
+            for message in self._machine.take_messages():
+                if isinstance(message, Unblock):  # it was not settled after all
+                    self._listeners.setdefault(message.promise.id, {})[message.address] = None
         self._machine, self._promised = None, False
         with suppress(*FOREIGN):
             self._rows.rollback()

@@ -132,23 +132,26 @@ class Rows:
 
     def search(self, query: Query) -> list[Promise]:
         """The promises that match, at most ``query.limit``, by id."""
-        wheres, values, source = ["p.id > ?"], [query.after], "promise p"
+        ours = [name for name in query.tags if name not in _BY_ID and name not in _MANY]
+        key = "t0.id" if ours else "p.id"  # what an index has in order, so that nothing is sorted
+        wheres, values, source = [f"{key} > ?"], [query.after], "promise p"
         if query.state is not None:
             wheres.append("p.state = ?" if query.state != "pending" else "p.state = 'pending'")
             values += [query.state] if query.state != "pending" else []
-        for n, (name, value) in enumerate(query.tags.items()):
+        for n, name in enumerate(ours):
+            source = f"tag t{n} CROSS JOIN {source}" if n == 0 else f"{source} CROSS JOIN tag t{n}"
+            wheres.append(f"t{n}.name = ? AND t{n}.value = ? AND t{n}.id = p.id")
+            values += [name, query.tags[name]]
+        for name, value in query.tags.items() - {(name, query.tags[name]) for name in ours}:
             if name in _BY_ID:
-                wheres.append("p.id >= ? AND p.id < ?")
+                wheres.append(f"{key} >= ? AND {key} < ?")
                 values += [value, value + "\U0010ffff"]
-            if name in (*_BY_ID, *_MANY):
-                wheres.append("json_extract(p.tags, ?) = ?")
-                values += [f'$."{name}"', value]
-            else:
-                source = f"tag t{n} CROSS JOIN {source}" if n == 0 else f"{source}, tag t{n}"
-                wheres.append(f"t{n}.name = ? AND t{n}.value = ? AND t{n}.id = p.id")
-                values += [name, value]
+            wheres.append("json_extract(p.tags, ?) = ?")
+            values += [f'$."{name}"', value]
         columns = ", ".join(f"p.{name}" for name in _COLUMNS.split(", "))
-        asked = f"SELECT {columns} FROM {source} WHERE {' AND '.join(wheres)} ORDER BY p.id LIMIT ?"  # noqa: S608
+        asked = (
+            f"SELECT {columns} FROM {source} WHERE {' AND '.join(wheres)} ORDER BY {key} LIMIT ?"  # noqa: S608
+        )
         rows = self._db.execute(asked, (*values, query.limit)).fetchall()
         return [self._read(row)[0] for row in rows]
 
@@ -172,13 +175,13 @@ class Rows:
         Returns how many went, and whether there may be more to remove.
         """
         asked = "SELECT id FROM promise WHERE state <> 'pending' AND settled_at <= ?"
-        done: set[str] = set()
-        gone = 0
+        seen: set[str] = set()
+        gone = removed = 0
         for (id_,) in self._db.execute(asked, (before,)).fetchall():
             origin = id_.partition(":")[0]
-            if origin in done:
+            if origin in seen:
                 continue
-            done.add(origin)
+            seen.add(origin)
             bounds = (origin + ":", origin + ";")
             young = self._db.execute(
                 "SELECT 1 FROM promise WHERE (id = ? OR (id >= ? AND id < ?))"
@@ -187,8 +190,9 @@ class Rows:
             ).fetchone()
             if young is None:
                 gone += self._remove(origin, origin + "\0") + self._remove(*bounds)
-            if len(done) >= _LINEAGES:
-                return gone, gone > 0
+                removed += 1
+            if removed >= _LINEAGES:
+                return gone, True
         return gone, False
 
     # --- inside -------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The state machine does what a plain model of the protocol does, on any history of requests."""
 
+# ruff: noqa: A002, N803 - the model takes a request's fields by the names that the protocol gives them
+
 from __future__ import annotations
 
 import json
@@ -34,8 +36,9 @@ class Model:
         for schedule in sorted(self.schedules.values(), key=lambda s: (s["nextRunAt"], s["id"])):
             while schedule["nextRunAt"] <= now:
                 at = schedule["nextRunAt"]
-                self.create(
-                    f"{schedule['id']}-{at}",
+                name = schedule["promiseId"].replace("{{.id}}", schedule["id"])
+                self.promise_create(
+                    name.replace("{{.timestamp}}", str(at)),
                     at + schedule["promiseTimeout"],
                     {},
                     schedule["promiseTags"],
@@ -297,9 +300,9 @@ class Model:
         return 200, {}
 
     def schedule_create(self, id, cron, promiseId, promiseTimeout, promiseTags, now):
-        if cron != "* * * * *":
-            return 400, None
         if id not in self.schedules:
+            if cron != "* * * * *":
+                return 400, None
             self.schedules[id] = {
                 "id": id, "cron": cron, "promiseId": promiseId, "promiseTimeout": promiseTimeout,
                 "promiseParam": {}, "promiseTags": promiseTags, "createdAt": now,
@@ -403,7 +406,7 @@ REQUESTS = st.one_of(
     request("task.heartbeat", pid=PID, tasks=st.lists(st.fixed_dictionaries({"id": IDS, "version": VERSIONS}), max_size=2)),
     request("task.halt", id=IDS),
     request("task.continue", id=IDS),
-    request("schedule.create", id=st.just("s"), cron=st.sampled_from(["* * * * *", "61 * * * *"]), promiseId=st.just("{{.id}}-{{.timestamp}}"),
+    request("schedule.create", id=st.just("s"), cron=st.sampled_from(["* * * * *", "61 * * * *"]), promiseId=st.sampled_from(["{{.id}}-{{.timestamp}}", "b"]),
             promiseTimeout=st.sampled_from([0, 30_000, 90_000]), promiseTags=st.just({"resonate:target": "poll://any@w"})),
     request("schedule.get", id=st.just("s")),
     request("schedule.delete", id=st.just("s")),
@@ -467,7 +470,7 @@ def unpack(message):
 
 def run(steps, rules, shelf):
     model, machine, now = Model(rules), Machine(shelf, rules), 10_000
-    for (kind, data), wait in steps:
+    for (kind, fields), wait in steps:
         now += wait
         if kind == "restart":
             if not isinstance(shelf, Rows):
@@ -478,12 +481,12 @@ def run(steps, rules, shelf):
             model.listeners = []
             continue
         model.tick(now)
-        data = fill(data, model, now)
+        data = fill(fields, model, now)
         wanted = model.apply(kind, data, now)
         parsed = read_data(kind, msgspec.Raw(json.dumps(data).encode()))
         machine.tick(now)
         shelf.write(machine.take_changes())
-        got = parsed if isinstance(parsed, Reply) else machine.apply(parsed, now)
+        got = parsed if isinstance(parsed, Reply) else machine.apply(parsed)
         shelf.write(machine.take_changes())
         assert got.status == wanted[0], (kind, data, got)
         if wanted[1] is not None:
@@ -533,7 +536,9 @@ def make_machine(rules=None):
 
     def ask(kind, **data):
         parsed = read_data(kind, msgspec.Raw(json.dumps(data).encode()))
-        reply = parsed if isinstance(parsed, Reply) else machine.apply(parsed, next(now))
+        machine.tick(next(now))
+        shelf.write(machine.take_changes())
+        reply = parsed if isinstance(parsed, Reply) else machine.apply(parsed)
         shelf.write(machine.take_changes())
         return reply
 

@@ -70,6 +70,8 @@ class Ledger:
         self.changes: list[Change] = []
         self.messages: dict[str, Message] = {}
         """By the task or the listening it is about: the last one counts."""
+        self._unwritten: dict[str, tuple[Promise, Task | None]] = {}
+        """Settled since changes were taken last: not pending, and not on the shelf yet."""
         self._awaiters: dict[str, dict[str, None]] = {}
         self._awaited: dict[str, dict[str, None]] = {}
 
@@ -93,20 +95,30 @@ class Ledger:
         held = self.promises.get(id_)
         if held is not None:
             return held
-        shelved = self.shelf.find(id_)
+        shelved = self._unwritten.get(id_) or self.shelf.find(id_)
         return shelved[0] if shelved else None
 
     def find_task(self, id_: str) -> Task | None:
         """The task of a promise, pending or not."""
         if id_ in self.promises:
             return self.tasks.get(id_)
-        shelved = self.shelf.find(id_)
+        shelved = self._unwritten.get(id_) or self.shelf.find(id_)
         return shelved[1] if shelved else None
+
+    def take_changes(self) -> list[Change]:
+        """What was changed since the last time, in order; it is on the shelf before anything else happens."""
+        if not self.changes:
+            return []
+        taken, self.changes = self.changes, []
+        self._unwritten.clear()
+        return taken
 
     def create(self, promise: Promise, task: Task | None) -> None:
         """Add a promise that is not there yet; its task may be acquired already."""
         if promise.state == "pending":
             self._hold(promise, task)
+        else:
+            self._unwritten[promise.id] = promise, task
         self.changes.append(Created(promise, task))
 
     def settle(self, promise: Promise, state: PromiseState, value: msgspec.Raw, at: int) -> Promise:
@@ -120,6 +132,7 @@ class Ledger:
             self.messages.pop(id_, None)
         del self.promises[id_]
         self.expiries.drop(id_)
+        self._unwritten[id_] = settled, task
         self.changes.append(Settled(settled, task))
         for address in self.listeners.pop(id_, ()):
             self.messages[f"{id_} {address}"] = Unblock(address, settled)

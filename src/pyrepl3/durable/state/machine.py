@@ -36,20 +36,15 @@ from pyrepl3.durable.state.requests import (
 class Machine:
     """A Resonate server without its wires, its clock and its disk. Not thread-safe.
 
-    Whoever runs it applies one request after the other, writes ``take_changes()`` to where ``shelf``
-    finds them before the next request is applied, and sends ``take_messages()`` once these are safe.
-    ``ledger.load()`` brings in what is pending. Times are ms since 1970 and never go back: an earlier
-    ``now`` counts as the latest one.
+    Whoever runs it calls ``tick`` and then ``apply`` for one request after the other, writes
+    ``take_changes()`` to where ``shelf`` finds them after each of both, and sends ``take_messages()``
+    once these are safe. ``ledger.load()`` brings in what is pending. Times are ms since 1970 and never
+    go back: an earlier ``now`` counts as the latest one.
     """
 
     def __init__(self, shelf: Shelf, rules: Rules | None = None) -> None:
         self.ledger = Ledger(shelf, rules or Rules())
         self._now = 0
-
-    def apply(self, request: Request, now: int) -> Reply:
-        """Do what is due by ``now``, and then what is asked."""
-        self.tick(now)
-        return self._apply(request, self._now)
 
     def tick(self, now: int) -> None:
         """Do what is due: schedules fire, promises end, tasks are offered again; in this order."""
@@ -64,11 +59,11 @@ class Machine:
         dues = (ledger.expiries.first(), ledger.turns.first(), ledger.firings.first())
         return min((due for due in dues if due is not None), default=None)
 
-    def release_all(self) -> None:
+    def release_all(self, now: int) -> None:
         """Nobody holds a task any more: their holders have died with the process they were in."""
         for task in list(self.ledger.tasks.values()):
             if task.state == "acquired":
-                self.ledger.offer(task, self._now)
+                self.ledger.offer(task, now)
 
     def announce_all(self) -> None:
         """Send word of all tasks that wait to be acquired, those that are delayed excepted."""
@@ -79,8 +74,7 @@ class Machine:
 
     def take_changes(self) -> list[Change]:
         """What was changed since the last time, in order."""
-        taken, self.ledger.changes = self.ledger.changes, []
-        return taken
+        return self.ledger.take_changes()
 
     def take_messages(self) -> list[Message]:
         """What is to be sent since the last time, in order."""
@@ -89,8 +83,9 @@ class Machine:
         taken, self.ledger.messages = list(self.ledger.messages.values()), {}
         return taken
 
-    def _apply(self, request: Request, now: int) -> Reply:  # noqa: C901 - one branch a request
-        ledger = self.ledger
+    def apply(self, request: Request) -> Reply:  # noqa: C901 - one branch a request
+        """Do what is asked, at the time of the last ``tick``."""
+        ledger, now = self.ledger, self._now
         match request:
             case PromiseCreate():
                 return promises.create(ledger, request, now)

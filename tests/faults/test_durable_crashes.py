@@ -1,0 +1,198 @@
+"""A workflow of twenty steps, wherever its process dies: no finished step runs twice, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CAMPAIGN = bool(os.environ.get("PYREPL3_CAMPAIGN"))
+
+# Forks a child for each run, so that importing the SDK costs nothing; a child is a process of its own.
+WARM = '''
+import asyncio, json, logging, os, pathlib, random, signal, sys, time
+from resonate.heartbeat import NoopHeartbeat
+from resonate.resonate import Resonate
+from pyrepl3.durable.embedded import Embedded
+from pyrepl3.durable.rows import Rows
+
+logging.disable(logging.CRITICAL)
+
+async def work_through(folder, synchronous, steps):
+    told = os.open(folder / "told", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(told, b"begin\\n")
+    connection = Embedded(folder / "durable.db", synchronous=synchronous)
+    resonate = Resonate(
+        network=connection, heartbeat=NoopHeartbeat(), autostart=False, subscription_refresh_secs=0
+    )
+    async def leaf(ctx, i):
+        os.write(told, b"did %d\\n" % i)
+        return i
+    async def work(ctx, steps):
+        found = []
+        for i in range(steps):
+            found.append(await ctx.run(leaf, i))
+            os.write(told, b"has %d\\n" % i)
+        return found
+    resonate.register(leaf)
+    resonate.register(work)
+    resonate.start()
+    assert await resonate.run("w", work, steps).result() == [*range(steps)]
+    os.write(told, b"end\\n")
+    await resonate.stop()
+
+def fork(function):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def crash(folder, at, where, seed):
+    """Die before, inside or after the commit of number ``at``."""
+    seen, commit = [0], Rows.commit
+    def faulty(self):
+        if not self.open:
+            return
+        seen[0] += 1
+        if seen[0] - 1 != at:
+            return commit(self)
+        if where == "before":
+            os._exit(7)
+        log = folder / "durable.db-wal"
+        size = log.stat().st_size if log.exists() else 0
+        commit(self)
+        if where == "inside":  # of what a commit writes, in order, only a part was written
+            os.truncate(log, random.Random(seed).randrange(size, log.stat().st_size))
+        os._exit(7)
+    Rows.commit = faulty
+
+def once(folder, synchronous, steps, at=None, where=None):
+    def child():
+        if at is not None:
+            crash(folder, at, where, at)
+        asyncio.run(work_through(folder, synchronous, steps))
+    return wait(fork(child))
+'''
+
+EVERYWHERE = (
+    WARM
+    + """
+root, synchronous, every = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+points = 0
+for where in ("before", "inside", "after"):
+    at, code = 0, 7
+    while code == 7:
+        folder = root / f"{where}-{at}"
+        folder.mkdir()
+        code = once(folder, synchronous, 20, at, where)
+        assert code in (0, 7), code
+        if code == 7:
+            assert once(folder, synchronous, 20) == 0
+            points += 1
+        at += every
+print(points)
+"""
+)
+
+KILLS = (
+    WARM
+    + """
+root, synchronous, kills = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng, killed, n = random.Random(5), 0, 0
+while killed < kills:
+    folder = root / f"kill-{n}"
+    folder.mkdir()
+    n += 1
+    code = None
+    while code != 0:
+        pid = fork(lambda: asyncio.run(work_through(folder, synchronous, 400)))
+        time.sleep(rng.uniform(0.01, 0.15))
+        if killed < kills:
+            os.kill(pid, signal.SIGKILL)
+        code = wait(pid)
+        assert code in (0, -9), code
+        killed += code == -9
+print(killed)
+"""
+)
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=1000,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def check(folder, steps):
+    """Each step was done; one that was finished never again, one that was under way once more a crash."""
+    text = (folder / "told").read_text()
+    finished, under_way, done = set(), set(), set()
+    for line in text.splitlines():
+        word, _, n = line.partition(" ")
+        if word == "begin":
+            under_way = set()
+        elif word == "did":
+            assert n not in finished, f"step {n} was finished and ran again"
+            assert n not in under_way
+            under_way.add(n)
+            done.add(n)
+        elif word == "has":
+            finished.add(n)
+    assert text.endswith("end\n")
+    assert finished == done == {str(n) for n in range(steps)}
+
+
+@pytest.fixture
+def place():
+    """In memory where there is such a place: what a process leaves behind is the same, and it is quicker."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize(("synchronous", "every"), [("FULL", 1), ("NORMAL", 1 if CAMPAIGN else 5)])
+def test_a_crash_before_inside_and_after_every_commit(place, synchronous, every):
+    points = run(EVERYWHERE, place, synchronous, every)
+    assert points >= 3 * 20 / every
+    for folder in place.iterdir():
+        check(folder, 20)
+
+
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_kill_at_any_moment(tmp_path, synchronous):
+    run(KILLS, tmp_path, synchronous, 100 if CAMPAIGN else 5)
+    for folder in tmp_path.iterdir():
+        check(folder, 400)
+
+
+def test_the_check_would_notice_a_step_that_ran_twice_and_one_that_is_lost(tmp_path):
+    told = tmp_path / "told"
+    told.write_text("begin\ndid 0\nhas 0\nbegin\nhas 0\ndid 1\nhas 1\nend\n")
+    check(tmp_path, 2)
+    for text in ("begin\ndid 0\nhas 0\nbegin\ndid 0\nhas 0\nend\n", "begin\ndid 0\nhas 0\nend\n"):
+        told.write_text(text)
+        with pytest.raises(AssertionError):
+            check(tmp_path, 1 if "begin\ndid 0\nhas 0\nbegin" in text else 2)
