@@ -82,3 +82,17 @@ def test_a_dumb_terminal_has_the_commands_too(cli):
         terminal.expect(shown, ">>> ")
     terminal.type("\x04")
     assert terminal.end()[1] == 0
+
+
+def test_somebody_else_undoes_forks_and_collects_while_the_prompt_waits(cli, prompt):
+    for cell in ("x = 1", "x = 2", "x = 3"):
+        answer(prompt, cell)
+    assert "from epoch 3 to epoch 2" in cli.run("sessions", "undo", "demo").stdout
+    assert "session demo: x came back (epoch 2)" in prompt.expect(READY)
+    assert answer(prompt, "x") == "2"
+    assert "only 3 are there" in cli.run("sessions", "undo", "demo", "7").stderr
+    assert "no epoch 9; the nearest" in cli.run("sessions", "restore", "demo", "9").stderr
+    assert "new is demo at epoch 1" in cli.run("sessions", "fork", "demo", "new", "1").stdout
+    assert "dropped 1 epoch" in cli.run("sessions", "gc", "demo").stdout
+    assert "is at epoch 4 already" in cli.run("sessions", "restore", "demo", "4").stdout
+    assert cli.run("--session", "new", stdin="print(x)").stdout == "1\n"

@@ -18,10 +18,14 @@ from pyrepl3.session.control import (
     LONGEST,
     SOCKET,
     Answer,
+    Collect,
     Control,
+    Fork,
     Interrupt,
     Reply,
+    Restore,
     Status,
+    Undo,
     ask_owner,
 )
 from pyrepl3.testing.durability import FakeDurability
@@ -75,6 +79,28 @@ async def test_a_question_is_answered_from_outside(session, seen, tmp_path):
     assert (await ask(tmp_path, Answer(asked=asked.id[-3:], value="yes"))).ok
     assert (await running).value == "yes"
     assert (await ask(tmp_path, Status())).asked == ()
+
+
+async def test_a_session_is_taken_back_forked_and_collected_from_outside(session, tmp_path):
+    for cell in ("x = 1", "x = 2", "x = 3"):
+        await session.run(cell)
+    assert await ask(tmp_path, Undo(n=2)) == Reply(before=3, epoch=1)
+    assert await session.fetch("x") == 1
+    assert await ask(tmp_path, Restore(epoch=2)) == Reply(before=1, epoch=2)
+    assert await ask(tmp_path, Fork(name="new")) == Reply(epoch=2)
+    assert (await ask(tmp_path, Fork(name="new"))).error.startswith("session 'new' is in")
+    assert (await ask(tmp_path, Collect())).dropped.epochs == 1
+    assert "no epoch 3; the nearest are 1, 2" in (await ask(tmp_path, Restore(epoch=3))).error
+    assert "only 2 are there" in (await ask(tmp_path, Undo(n=3))).error
+    assert (session.epoch, await session.fetch("x")) == (2, 2)
+
+
+async def test_while_a_cell_runs_it_is_not_taken_back_from_outside(session, seen, tmp_path):
+    running = asyncio.create_task(session.run(UP + "await asyncio.sleep(60)"))
+    await seen.until_text("up")
+    assert "a cell is running (demo-c1)" in (await ask(tmp_path, Undo())).error
+    session.interrupt()
+    await running
 
 
 async def test_the_socket_is_the_user_s_alone(session, tmp_path):

@@ -38,6 +38,8 @@ class Percent:
         self._console = console
         self._note = note
         self._store = store
+        self.travels = False
+        """A command is going to another epoch, and tells of it itself."""
 
     async def run(self, text: str) -> bool:
         """Do what a line asks for, and tell. False: it is no command of ours. Never raises ours."""
@@ -114,7 +116,11 @@ class Percent:
     async def _travel(self, going: Awaitable[Any]) -> None:
         session = self._session
         before = session.epoch
-        await going
+        self.travels = True
+        try:
+            await going
+        finally:
+            self.travels = False
         if session.epoch == before:
             self._note(f"at {epoch_name(before)} already")
             return

@@ -139,7 +139,7 @@ class Prompt:
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, Restored):
-            if self._percent is None:  # else a command of the prompt, which tells what changed
+            if self._percent is None or not self._percent.travels:  # else it tells what changed
                 what = brought_back(event) or "no names came back"
                 self._report.note(f"session {self._name}: {what}")
             self._report.lost(event.lost, "did not come back")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from pyrepl3.errors import PyREPL3Error, SessionError
-from pyrepl3.records import Asked
+from pyrepl3.records import Asked, Collected
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +30,7 @@ SOCKET = "control"
 LONGEST = 1024 * 1024
 """Bytes of a message, at most."""
 _PATIENCE = 10.0  # seconds for one exchange
+_LONG = 600.0  # and for one that may read or copy a whole session
 _HEAD = struct.Struct(">I")
 
 
@@ -50,11 +51,41 @@ class Status(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """What runs, and what is asked."""
 
 
+class Undo(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Go ``n`` cells back."""
+
+    n: int = 1
+
+
+class Restore(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Go to an epoch."""
+
+    epoch: int
+
+
+class Fork(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Make a new session of an epoch (None: the current one)."""
+
+    name: str
+    epoch: int | None = None
+
+
+class Collect(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Drop epochs."""
+
+    keep: int | None = None
+
+
 type Request = Interrupt | Answer | Status
+type Change = Undo | Restore | Fork | Collect
+"""What without an owner needs the store only."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """``ok``: it was done. ``running``: ids of cells. ``error``: why it could not be done."""
+    """``ok``: it was done. ``running``: ids of cells. ``error``: why it could not be done.
+
+    ``before``: the epoch that the session was at, where it has gone to another; ``dropped``: what was.
+    """
 
     ok: bool = True
     error: str = ""
@@ -63,6 +94,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     running: tuple[str, ...] = ()
     asked: tuple[Asked, ...] = ()
+    before: int = 0
+    dropped: Collected = Collected()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -101,14 +134,16 @@ class Control:
         assert task is not None
         self._open.add(task)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PATIENCE) as limit:
                 if not _is_ours(writer.get_extra_info("socket")):
                     return
                 (size,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
                 if size > LONGEST:
                     reply = Reply(ok=False, error=f"a message has {LONGEST} bytes at most")
                 else:
-                    reply = await self._reply(await reader.readexactly(size))
+                    data = await reader.readexactly(size)
+                    limit.reschedule(asyncio.get_running_loop().time() + _LONG)
+                    reply = await self._reply(data)
                 data = _encode(reply)
                 writer.write(_HEAD.pack(len(data)) + data)
                 await writer.drain()
@@ -120,7 +155,7 @@ class Control:
 
     async def _reply(self, data: bytes) -> Reply:
         try:
-            request = msgspec.msgpack.decode(data, type=Request)
+            request = msgspec.msgpack.decode(data, type=Request | Change)
         except msgspec.MsgspecError as error:
             return Reply(ok=False, error=f"not understood: {error}")
         try:
@@ -128,7 +163,7 @@ class Control:
         except (PyREPL3Error, ValueError) as error:
             return Reply(ok=False, error=str(error))
 
-    async def _do(self, request: Request) -> Reply:
+    async def _do(self, request: Request | Change) -> Reply:
         session = self._session
         match request:
             case Interrupt(cell=cell):
@@ -147,6 +182,20 @@ class Control:
                     running=session.running,
                     asked=await session.asked(),
                 )
+            case Undo(n=n):
+                before = session.epoch
+                await session.undo(n)
+                return Reply(before=before, epoch=session.epoch)
+            case Restore(epoch=epoch):
+                before = session.epoch
+                await session.restore(epoch)
+                return Reply(before=before, epoch=session.epoch)
+            case Fork(name=name, epoch=at):
+                at = session.epoch if at is None else at
+                await session.fork(name, at)
+                return Reply(epoch=at)
+            case Collect(keep=keep):
+                return Reply(dropped=await session.gc(keep), epoch=session.epoch)
             case _:
                 assert_never(request)
 
@@ -167,10 +216,10 @@ def no_question(asked: str) -> str:
     return f"no question {asked} waits for an answer"
 
 
-def ask_owner(folder: Path, request: Request) -> Reply | None:
+def ask_owner(folder: Path, request: Request | Change) -> Reply | None:
     """The reply of the process that has the session in ``folder`` open; None: none serves it. Blocks.
 
-    Raises SessionError where it does not answer in 10 s, or not sensibly.
+    Raises SessionError where it does not answer in 10 s (a change: 10 minutes), or not sensibly.
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -178,7 +227,8 @@ def ask_owner(folder: Path, request: Request) -> Reply | None:
         return None
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_PATIENCE)
+            quick = isinstance(request, (Interrupt, Answer, Status))
+            client.settimeout(_PATIENCE if quick else _LONG)
             try:
                 client.connect(_short(folder, fd))
             except (FileNotFoundError, ConnectionRefusedError):
