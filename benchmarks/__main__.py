@@ -8,12 +8,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks import answering, cells, growth, startup
+from benchmarks import answering, cells, checkpoints, growth, startup
 from benchmarks.measure import clock
 from benchmarks.report import Report, machine
 from benchmarks.test_performance import test_execution_performance
 
-PARTS = ("cells", "startup", "answering", "growth", "spec")
+PARTS = ("cells", "startup", "answering", "growth", "checkpoints", "spec")
 
 
 def main() -> int:
@@ -53,6 +53,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         growth.run(
             report, cells=2_500 if quick else 10_000, kept=0 if quick else 2_000, kinds=kinds
         )
+    elif part == "checkpoints":
+        checkpoints.run(report, quick=quick)
     else:
         try:
             asyncio.run(test_execution_performance())

@@ -205,3 +205,45 @@ def shape(ns):
 
 def repr_of(value):
     return repr(value).split(" at 0x")[0]
+
+
+MANY = "people = [{'id': n, 'tags': [n], 'pair': ([n], 1)} for n in range(3000)]"
+
+
+def test_of_many_objects_those_shared_later_are_shared_after_a_restart(live):
+    live.cell(MANY)
+    live.cell("one = people[5]; tags = people[7]['tags']; inner = people[8]['pair'][0]")
+    live.cell("one['id'] = 'five'")
+    again = live.restart()
+    again.run(
+        "assert one is people[5] and tags is people[7]['tags'] and inner is people[8]['pair'][0]\n"
+        "assert one['id'] == 'five'"
+    )
+
+
+def test_of_many_objects_those_shared_before_are_shared_after_a_restart(live):
+    live.cell("own = {}; twice = [0]")
+    live.cell(
+        MANY + "\npeople += [own, twice, twice]; people.append(people); people[0]['me'] = people[0]"
+    )
+    again = live.restart()
+    again.run(
+        "assert people[3000] is own and people[3001] is twice is people[3002]\n"
+        "assert people[-1] is people and people[0]['me'] is people[0]"
+    )
+
+
+def test_many_objects_that_belong_to_others_join_their_groups(live):
+    live.cell("inner = [[n] for n in range(3000)]; few = inner[:3]")
+    live.cell("outer = [{'in': item} for item in inner]")
+    live.cell("few[0].append(1)")
+    again = live.restart()
+    again.run(
+        "assert few[0] is inner[0] is outer[0]['in'] and outer[2999]['in'] is inner[2999] and inner[0][1] == 1"
+    )
+
+
+def test_many_objects_and_the_session_s_own_namespace(live):
+    live.cell(MANY + "\npeople.append(globals())")
+    again = live.restart()
+    again.run("assert people[-1] is globals() and len(people) == 3001")

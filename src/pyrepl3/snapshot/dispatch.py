@@ -6,7 +6,7 @@ import sys
 import types
 from typing import Any
 
-from pyrepl3.snapshot import arrays, classes, exceptions, functions, reducers
+from pyrepl3.snapshot import arrays, classes, exceptions, functions, reducers, tables
 from pyrepl3.snapshot.commons import HEAP, Handler
 from pyrepl3.snapshot.definitions import is_importable, is_other_kind
 from pyrepl3.snapshot.reasons import find_words
@@ -19,11 +19,9 @@ def find_handler(kind: type[Any], session: str) -> Handler | None:
     """How objects of type ``kind`` are stored in a session of this module name; None: pickle's way."""
     if issubclass(kind, type):
         return classes.reduce_class
-    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
-        return arrays.reduce_array
-    exact = _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
-    if exact is not None:
-        return exact
+    known = _find_known(kind)
+    if known is not None:
+        return known
     if kind is types.FunctionType:
         return functions.reduce_function
     if kind is types.CellType:
@@ -48,6 +46,14 @@ def find_handler(kind: type[Any], session: str) -> Handler | None:
     if kind.__module__ == "itertools":
         return reducers.reduce_quietly
     return _find_instance_handler(kind, session)
+
+
+def _find_known(kind: type[Any]) -> Handler | None:
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        return arrays.reduce_array
+    if kind.__module__.partition(".")[0] == "pandas":
+        return tables.find_table_handler(kind)
+    return _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _find_instance_handler(kind: type[Any], session: str) -> Handler | None:

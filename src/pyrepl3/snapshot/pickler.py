@@ -28,9 +28,11 @@ from pyrepl3.snapshot.commons import (
     Pickling,
 )
 from pyrepl3.snapshot.dispatch import find_handler
-from pyrepl3.snapshot.identity import find_reach
+from pyrepl3.snapshot.identity import find_reach, walk_reach
 from pyrepl3.snapshot.reasons import Failure, explain_failure
 from pyrepl3.snapshot.stream import Sink, pack_positions
+
+_WALK_FROM = 2000  # objects
 
 
 class Pickled:
@@ -38,13 +40,15 @@ class Pickled:
 
     ``reach`` holds the ids of the objects whose identity matters; ``refs`` the names it refers to,
     ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only. ``size`` is
-    that of the pickle, cuts included; ``total`` counts the memory too that it leaves out.
+    that of the pickle, cuts included; ``total`` counts the memory too that it leaves out. ``fresh`` is
+    what it reaches now and did not when it was stored last, once that is known.
     """
 
     __slots__ = (
         "_raw",
         "contents",
         "data",
+        "fresh",
         "links",
         "names",
         "plain",
@@ -61,6 +65,7 @@ class Pickled:
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
         self.plain = False
+        self.fresh: set[int] | None = None
         self.size = len(data) + sum(part.size for part in raw if isinstance(part, Pieces))
         self.total = self.size + sum(len(part) for part in raw if isinstance(part, memoryview))
 
@@ -135,7 +140,7 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
     raw += aside.found
     made = Pickled(tuple(values), MAGIC + kind + sink.getvalue(), raw)
     made.refs, made.links = frozenset(pickler.refs), frozenset(pickler.links)
-    made.reach, made.plain = _find_reach(pickler)
+    made.reach, made.plain = _find_reach(pickler, sink, values)
     return made
 
 
@@ -170,11 +175,16 @@ def _write(pickler: BlobPickler, sink: Sink, values: Mapping[str, object]) -> by
     return kind
 
 
-def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
+def _find_reach(
+    pickler: BlobPickler, sink: Sink, values: Mapping[str, object]
+) -> tuple[set[int], bool]:
     skip = {id(seed) for seed in pickler.commons.seeds}
+    only_builtins = pickler.last is None
+    if only_builtins and _count_memo(pickler, sink) > _WALK_FROM:
+        pickler.clear_memo()
+        return walk_reach(values.values(), skip), True
     skip.update(map(id, pickler.keep))
     skip -= pickler.buffers.keys()
-    only_builtins = pickler.last is None
     pickler.last = None
     pickler.keep.clear()
     memo = pickler.memo.copy()
@@ -188,3 +198,14 @@ def _find_reach(pickler: BlobPickler) -> tuple[set[int], bool]:
     )
     reach.update(pickler.buffers)
     return reach, plain and not pickler.buffers
+
+
+def _count_memo(pickler: BlobPickler, sink: Sink) -> int:
+    """How many objects a pickler remembers: what it calls the next one that it meets twice."""
+    marker: list[object] = []
+    pair = marker, marker
+    pickler.keep += pair, marker
+    data = sink.divert(lambda: pickler.dump(pair))
+    at = data.index(pickle.EMPTY_LIST + pickle.MEMOIZE) + 2
+    size = {pickle.BINGET: 1, pickle.LONG_BINGET: 4}[data[at : at + 1]]
+    return int.from_bytes(data[at + 1 : at + 1 + size], "little")

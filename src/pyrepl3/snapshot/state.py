@@ -10,6 +10,7 @@ from pyrepl3.snapshot.buffers import Buffers, Content
 from pyrepl3.snapshot.definitions import Definitions
 
 _SMALL = 1024  # characters or bytes
+_WIDE = 5000  # objects
 _HOLD_BELOW = 64 * 1024  # bytes: values whose last version may stay alive for our sake
 _NUMBERS = frozenset({int, float, bool, type(None), complex, type(...)})
 
@@ -35,6 +36,26 @@ class Group:
         self.parts: list[object] | None = None  # the fingerprint, if it is one definition
 
 
+class Homes:
+    """Which names reach an object, among those added so far."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[str, ...]] = {}
+        self._wide: list[tuple[set[int], tuple[str, ...]]] = []
+
+    def add(self, reach: set[int], names: tuple[str, ...]) -> set[str]:
+        """The names of others that reach one of these objects too."""
+        found = {name for key in reach & self._names.keys() for name in self._names[key]}
+        for other, others in self._wide:
+            if not other.isdisjoint(reach):
+                found.update(others)
+        if len(reach) > _WIDE:
+            self._wide.append((reach, names))
+        else:
+            self._names.update(dict.fromkeys(reach, names))
+        return found
+
+
 class Hold(weakref.ref[Any]):
     """Tells when the object of a name is gone, so that its id may become another object's."""
 
@@ -53,7 +74,8 @@ class State:
         self.holds: dict[str, object] = {}  # what keeps those ids from becoming another object's
         self.died: set[str] = set()  # names whose object is gone: the id says nothing
         self.groups: dict[str, Group] = {}  # of names that are no small atoms
-        self.owners: dict[int, Group] = {}  # object to the group that reaches it
+        self._owners: dict[int, Group] = {}  # object to the group that reaches it
+        self._wide: dict[Group, None] = {}  # groups that reach too many to list each in a dict
         self.lost: set[str] = set()  # the names of lost groups
         self.definitions = Definitions()
         self.buffers = Buffers()
@@ -63,16 +85,35 @@ class State:
             self.groups[name] = group
         if group.lost is not None:
             self.lost |= group.names
-        self.owners.update(dict.fromkeys(group.reach, group))
+        self._claim(group)
 
     def replace_reach(self, group: Group, reach: set[int]) -> None:
         """The same group, written again."""
-        owners = self.owners
-        for key in group.reach - reach:
+        self._release(group)
+        group.reach = reach
+        self._claim(group)
+
+    def find_owners(self, reach: set[int]) -> set[Group]:
+        """The groups that reach one of these objects."""
+        owners = self._owners
+        found = {owners[key] for key in reach & owners.keys()}
+        found.update(group for group in self._wide if not group.reach.isdisjoint(reach))
+        return found
+
+    def _claim(self, group: Group) -> None:
+        if len(group.reach) > _WIDE:
+            self._wide[group] = None
+        else:
+            self._owners.update(dict.fromkeys(group.reach, group))
+
+    def _release(self, group: Group) -> None:
+        if group in self._wide:
+            del self._wide[group]
+            return
+        owners = self._owners
+        for key in group.reach:
             if owners.get(key) is group:
                 del owners[key]
-        owners.update(dict.fromkeys(reach - group.reach, group))
-        group.reach = reach
 
     def drop(self, group: Group) -> None:
         """Forget a group: all its names are in others now."""
@@ -80,10 +121,7 @@ class State:
             if self.groups.get(name) is group:
                 del self.groups[name]
                 self.lost.discard(name)
-        owners = self.owners
-        for key in group.reach:
-            if owners.get(key) is group:
-                del owners[key]
+        self._release(group)
 
     def leave(self, name: str) -> None:
         """``name`` is bound to something else: it has left its group, whose blob stays."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyrepl3.records import CHUNK
 
@@ -60,6 +60,12 @@ class Sink:
     def _cut(self, pieces: Sequence[bytes | memoryview]) -> None:
         self._positions.append(len(self._inline))
         self.cuts.append(pieces)
+
+    def divert(self, write: Callable[[], object]) -> bytes:
+        """What ``write`` writes, a few bytes; it is no part of the result."""
+        write()
+        data, self._rest = bytes(self._rest), bytearray()
+        return data
 
     def getvalue(self) -> bytes:
         """The inline part, and before it where the cuts belong."""

@@ -17,7 +17,7 @@ from pyrepl3.snapshot.pickler import Pickled, pickle_atoms, pickle_names
 from pyrepl3.snapshot.reaches import ESCAPES, reaches
 from pyrepl3.snapshot.reasons import Failure, describe, find_path
 from pyrepl3.snapshot.reprs import short_repr
-from pyrepl3.snapshot.state import Group, State, is_small_atom, keeper_of
+from pyrepl3.snapshot.state import Group, Homes, State, is_small_atom, keeper_of
 
 _SPLIT_BELOW = 256 * 1024  # bytes times names: below it is looked whether a group still is one
 
@@ -218,24 +218,16 @@ class Work:
         return self._merge() or self._lose_dependents()
 
     def _merge(self) -> list[list[str]]:
-        state = self.state
-        home: dict[int, tuple[str, ...]] = {}  # object to the names that reach it
         joined: dict[str, set[str]] = {}  # name to the set of names it belongs with
         blobs = list(dict.fromkeys(self.done.values()))
+        homes = Homes() if len(blobs) > 1 else None
         for pickled in blobs:
             names = set(pickled.names)
-            old = state.groups.get(pickled.names[0])
-            # What a group reached before, no other group in the store does.
-            fresh = pickled.reach
-            if old is not None and old in self._retaken:
-                fresh = fresh - old.reach
-            for group in {state.owners[key] for key in fresh & state.owners.keys()}:
+            for group in self.state.find_owners(self._new_reach(pickled)):
                 for unit in self._retake([group]):
                     names.update(unit)
-            if len(blobs) > 1:
-                for other in {home[key] for key in pickled.reach & home.keys()}:
-                    names.update(other)
-                home.update(dict.fromkeys(pickled.reach, pickled.names))
+            if homes is not None:
+                names.update(homes.add(pickled.reach, pickled.names))
             if len(names) > len(pickled.names):
                 for name in list(names):
                     names |= joined.get(name, set())
@@ -243,6 +235,16 @@ class Work:
                     joined[name] = names
         units = {id(names): names for names in joined.values()}
         return [sorted(names) for names in units.values() if not self._is_one(names)]
+
+    def _new_reach(self, pickled: Pickled) -> set[int]:
+        """What a group reached before, no other group in the store does."""
+        if pickled.fresh is None:
+            old = self.state.groups.get(pickled.names[0])
+            again = old is not None and old in self._retaken
+            pickled.fresh = (
+                pickled.reach - old.reach if old is not None and again else pickled.reach
+            )
+        return pickled.fresh
 
     def _is_one(self, names: set[str]) -> bool:
         made = {id(self.done[name]) for name in names if name in self.done}

@@ -1,0 +1,162 @@
+"""A session killed with SIGKILL and restored: ms a checkpoint, bytes stored, ms to restore, what is right.
+
+Peers keep the same 29 cells in processes of their own, one after the other; see ``workload`` and ``keepers``.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.keepers import OURS, PEERS, installed
+from benchmarks.report import Report, markdown, number
+from benchmarks.workload import CELLS, CHECKS, DECLARED, FACTS, GIANT
+
+DICTS = next(n for n, source in enumerate(CELLS) if source.startswith("people[4_242]"))
+RIGHT = len(FACTS) + len(CHECKS) + 1
+
+
+@dataclass
+class Kept:
+    """What one way did: seconds a checkpoint, and what came back."""
+
+    seconds: list[float] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    stored: int = 0
+    restore: float = 0.0
+    right: int = 0
+    wrong: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def keep(way: str, workload: str, *, restored: bool) -> Kept:
+    """Live in one process until SIGKILL, restore in another. Raises CalledProcessError."""
+    kept = Kept()
+    with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
+        answers = _read(["live", way, folder, workload], until="stored", kept=kept)
+        kept.stored = answers["stored"]
+        if not restored:
+            return kept
+        found = _read(["restore", way, folder, workload], until="results", kept=kept)
+        kept.restore = found["restore"]
+        for name, value in found["results"].items():
+            expected = answers["facts"].get(name, "None")
+            if value == expected:
+                kept.right += 1
+            else:
+                kept.wrong[name] = value
+        if found["declared"]:
+            kept.right += 1
+        else:
+            kept.wrong[DECLARED] = "gone, and nobody said so"
+    return kept
+
+
+def _read(arguments: list[str], *, until: str, kept: Kept) -> dict[str, Any]:
+    """What a process tells, up to a line with ``until``; it is killed then."""
+    command = [sys.executable, "-m", "benchmarks.keepers", *arguments]
+    answers: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            answer = json.loads(line)
+            if "seconds" in answer:
+                kept.seconds.append(answer["seconds"])
+                kept.lags.append(answer["lag"])
+            answers |= answer
+            if until in answer:
+                process.send_signal(signal.SIGKILL)
+                return answers
+        process.wait()
+        errors.seek(0)
+        raise subprocess.CalledProcessError(process.returncode, command, "", errors.read()[-3000:])
+
+
+def run(report: Report, *, quick: bool) -> None:
+    """``quick``: ours alone."""
+    ways = [OURS] if quick else [way for way in (OURS, *PEERS) if installed(way)]
+    for way in PEERS:
+        if way not in ways and not quick:
+            report.note(f"{way} is not installed: `uv sync --group peers`")
+    found: dict[str, Kept] = {}
+    giants: dict[str, Kept] = {}
+    for way in ways:
+        try:
+            found[way] = keep(way, "cells", restored=True)
+            giants[way] = keep(way, "giant", restored=False)
+        except subprocess.CalledProcessError as error:
+            report.note(f"{way} failed: {error}\n{error.stderr}")
+    head = [
+        "",
+        "median, ms",
+        "worst, ms",
+        "total, s",
+        "stored, MB",
+        "restore, s",
+        f"right of {RIGHT}",
+    ]
+    grid = [[*head, "one of 1e5 dicts, ms", "one element of 1 GiB, ms"]]
+    for way, kept in found.items():
+        grid.append(
+            [
+                way,
+                number(kept.median * 1e3),
+                number(max(kept.seconds) * 1e3),
+                number(sum(kept.seconds)),
+                number(kept.stored / 1e6),
+                number(kept.restore),
+                str(kept.right),
+                number(kept.seconds[DICTS] * 1e3),
+                number(statistics.median(giants[way].seconds[1:]) * 1e3) if way in giants else "",
+            ]
+        )
+    report.note("## Checkpoints: 29 cells, SIGKILL, restored\n\n" + "\n".join(markdown(grid)))
+    for way, kept in found.items():
+        wrong = "; ".join(f"{name}: {text[:100]}" for name, text in kept.wrong.items())
+        report.note(f"{way}, not right: {wrong or 'nothing'}")
+    if OURS in found:
+        _promise(report, found, giants)
+        _show_cells(report, found[OURS])
+
+
+def _promise(report: Report, found: dict[str, Kept], giants: dict[str, Kept]) -> None:
+    ours = found[OURS]
+    report.target("checkpoint, median", 5, "ms", ours.median * 1e3)
+    report.target("checkpoints of 29 cells in all", 3, "s", sum(ours.seconds))
+    report.target("one of 1e5 dicts changed", 600, "ms", ours.seconds[DICTS] * 1e3)
+    if OURS in giants:
+        giant = statistics.median(giants[OURS].seconds[1:]) * 1e3
+        report.target("one element of 1 GiB changed", 15, "ms", giant)
+    report.target("worst lag of the caller's loop in a checkpoint", 50, "ms", max(ours.lags) * 1e3)
+    report.target("restore to the first cell", 0.2, "s", ours.restore)
+    report.target(f"wrong of {RIGHT} checks", 0, "checks", float(len(ours.wrong)))
+    kishu = found.get("kishu")
+    if kishu is not None:
+        report.target("median, of Kishu's", 0.01, "x", ours.median / kishu.median)
+        report.target("bytes stored, of Kishu's", 0.25, "x", ours.stored / kishu.stored)
+
+
+def _show_cells(report: Report, ours: Kept) -> None:
+    grid = [["cell", "checkpoint, ms", "worst lag, ms"]]
+    for source, seconds, lag in zip(CELLS, ours.seconds, ours.lags, strict=True):
+        first = source.splitlines()[-1][:50].replace("|", "¦")
+        grid.append([f"`{first}`", number(seconds * 1e3), number(lag * 1e3)])
+    report.note("\n".join(markdown(grid)))
+
+
+assert len(CELLS) == 29
+assert len(GIANT) > 3
