@@ -5,7 +5,6 @@ A file is named like its step, so that all of a cell's go by the start of their 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -61,6 +60,8 @@ class Blobs:
 
 
 def _digest(data: bytes) -> str:
+    import hashlib  # noqa: PLC0415  loads OpenSSL, for big results only
+
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

@@ -8,10 +8,10 @@ each time in parallel code. While the process lives nothing is replayed: who wai
 from __future__ import annotations
 
 import base64
+import os
 import re
 import threading
 import time
-import uuid
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,7 @@ class ResonateDurability:
     # --- on whichever thread it goes on -----------------------------------------------------------------
 
     async def _open(self, promises: Promises, cell: str, base: int) -> Opened:
-        salt = uuid.uuid4().hex[:12]
+        salt = os.urandom(6).hex()
         # A later base than ours: somebody went back before it since, and these steps belong to another past.
         for key in (cell, f"{cell}-b{base}", f"{cell}-r{salt}"):
             param = {"base": base, "salt": salt}
@@ -233,7 +233,7 @@ class ResonateDurability:
         found = await On(promises.get(step))
         if found is None or found.state != "pending" or found.tags.get("pyrepl3") != "ask":
             return False
-        value = {"data": base64.b64encode(data).decode("ascii"), "nonce": uuid.uuid4().hex}
+        value = {"data": base64.b64encode(data).decode("ascii"), "nonce": os.urandom(8).hex()}
         return (await On(promises.resolve(step, value))).value == value
 
     async def _cancel(self, promises: Promises, cell: str) -> bool:

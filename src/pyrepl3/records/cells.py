@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import crc32
 from enum import Enum
 from typing import Literal
 
@@ -24,7 +25,7 @@ _ODD = re.compile(r"[^a-z0-9]+")
 
 
 def _digest(text: str) -> str:
-    import hashlib  # noqa: PLC0415  loads OpenSSL, which few cells need
+    import hashlib  # noqa: PLC0415  loads OpenSSL, which few ids need
 
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
@@ -55,8 +56,8 @@ class Cell(Record, frozen=True, kw_only=True):
 
     @property
     def durable_name(self) -> str:
-        """The id and a digest of the text as ``[a-z0-9-]``: what promises of its steps are called by."""
-        told = _digest(self.source)
+        """The id and a checksum of the text as ``[a-z0-9-]``: what promises of its steps are called by."""
+        told = f"{crc32(self.source.encode('utf-8', 'surrogatepass')):08x}"
         if _PLAIN.fullmatch(self.id):
             return f"{self.id}-{told}"
         # Of another id what can be read is kept; a digest of the whole id tells it from others.

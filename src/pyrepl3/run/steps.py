@@ -14,9 +14,9 @@ import asyncio
 import contextvars
 import inspect
 import math
+import os
 import sys
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import AsyncContextError, StepError
@@ -200,7 +200,7 @@ def _step_now(call: _Call) -> Any:
         )
     place = place_now()
     if place is None:
-        return _give(_try_now(call, CURRENT.get(), Scope("", uuid.uuid4().hex)))
+        return _give(_try_now(call, CURRENT.get(), Scope("", os.urandom(16).hex())))
     mark = call.mark()
     if place.opened.known:
         kept = wait(place.durability.find(place.id), place.execution)
@@ -238,7 +238,7 @@ def _try_now(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
 async def _step_later(call: _Call) -> Any:
     place = await place_later()
     if place is None:
-        return _give(await _try_later(call, CURRENT.get(), Scope("", uuid.uuid4().hex)))
+        return _give(await _try_later(call, CURRENT.get(), Scope("", os.urandom(16).hex())))
     mark = call.mark()
     if place.opened.known:
         kept = await reach(place.durability.find(place.id))
