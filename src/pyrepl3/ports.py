@@ -74,6 +74,14 @@ class Runner(Protocol):
         """The last snapshot is safe: what it holds counts as unchanged from now on."""
         ...
 
+    async def audit(self, *, hurry: bool = False) -> bool:
+        """Look for changes since the last mark behind the names that cells used; ``snapshot`` has them then.
+
+        Takes its time, beside everything else; ``hurry``: somebody waits for it. False: a cell began
+        meanwhile, or something else ended it, and nothing is certain.
+        """
+        ...
+
     async def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace by ``snapshot``. Returns what could not come back: name to reason."""
         ...

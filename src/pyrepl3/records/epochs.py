@@ -46,6 +46,8 @@ class Delta(Record, frozen=True, kw_only=True):
     only until its commit returns. What is in no delta since, the store has from an earlier epoch: from
     the one marked last, not from any, since old epochs may be collected.
     ``audited``: it is certain that nothing else changed; if not, ``Store.audited`` may say so later.
+    ``late``: the names that changed behind those that cells used, and were found by an audit.
+    ``dropped``: parts of the runner's own state that could not be stored: path to reason.
     """
 
     blobs: tuple[Blob, ...] = ()
@@ -55,6 +57,8 @@ class Delta(Record, frozen=True, kw_only=True):
     engine: bytes = b""
     chunks: Mapping[bytes, bytes | memoryview] = {}
     audited: bool = True
+    late: frozenset[str] = frozenset()
+    dropped: Mapping[str, str] = {}
 
     @property
     def size(self) -> int:

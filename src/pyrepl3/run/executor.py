@@ -217,6 +217,8 @@ class AsyncExecutor(CellRunner):
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
         self.namespace.count = max(self.namespace.count, cell.n)
+        if self._kept is not None:
+            self._kept.begin()
         return await self._run(cell, observe, pace)
 
     async def snapshot(self) -> Delta:
@@ -230,6 +232,10 @@ class AsyncExecutor(CellRunner):
     async def mark(self) -> None:
         """The last snapshot is safe."""
         self._checkpoints().mark()
+
+    async def audit(self, *, hurry: bool = False) -> bool:
+        """Look for changes that no cell named, on a thread of its own; the next snapshot has them."""
+        return not self._running and await self._checkpoints().audit(hurry=hurry)
 
     async def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back: name to reason."""
@@ -264,6 +270,8 @@ class AsyncExecutor(CellRunner):
     def close(self) -> None:
         """The part of ``aclose`` that needs no loop. Idempotent."""
         self._closed = True
+        if self._kept is not None:
+            self._kept.begin()
         self.coroutines.cleanup()
         if self.imports is not None:
             self.imports.release()

@@ -20,6 +20,7 @@ from pyrepl3.run.classes import forget_module, serve_classes_of
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.sources import Sources, release_prefix, unique_prefix
 from pyrepl3.run.turn import Turn
+from pyrepl3.snapshot.reaches import ESCAPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +46,6 @@ ENGINE_NAMES = frozenset(
 
 _PROTECTED = frozenset({"__name__", "__builtins__", "__spec__", "__loader__", "__package__"})
 _ENGINE_SOURCES = frozenset({"executor", "engine"})
-
-# Names by which a cell can reach any other name: what it touched is then unknown.
-_ESCAPES = frozenset(
-    {"globals", "locals", "vars", "exec", "eval", "setattr", "delattr", "__dict__", "modules"}
-    | {"__main__", "__globals__", "f_globals", "get_objects", "import_module", "__import__"}
-)
 
 
 class NamespaceManager:
@@ -208,7 +203,7 @@ class NamespaceManager:
         touched = self.touched
         if touched is not None:
             touched.update(compiled.names)
-            if not _ESCAPES.isdisjoint(compiled.names):
+            if not ESCAPES.isdisjoint(compiled.names):
                 self.touched = None
         if self.lost:
             for name in self.lost.keys() & self._dict.keys():

@@ -201,6 +201,10 @@ class ThreadRunner:
         """The last snapshot is safe."""
         await self._call(self.executor.mark)
 
+    async def audit(self, *, hurry: bool = False) -> bool:
+        """Look for changes that no cell named, beside everything else."""
+        return await self._call(lambda: self.executor.audit(hurry=hurry))
+
     async def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back."""
         return await self._call(lambda: self.executor.restore(snapshot))

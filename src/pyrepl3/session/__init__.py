@@ -26,11 +26,11 @@ from pyrepl3.records import (
     Variables,
 )
 from pyrepl3.session.asking import Asking
+from pyrepl3.session.auditing import Auditing, Head, merge_lost
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
 from pyrepl3.session.submissions import Submissions
 from pyrepl3.session.telling import Telling
-from pyrepl3.session.travel import Travel
 from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session(Travel, Asking):
+class Session(Auditing, Asking):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
@@ -62,6 +62,7 @@ class Session(Travel, Asking):
         observe: Observer | None = None,
         durability: Durability | None = None,
     ) -> None:
+        Auditing.__init__(self)
         self.name = name
         self.lost: dict[str, str] = {}
         """Names that could not be stored, or did not come back: name to reason."""
@@ -185,7 +186,7 @@ class Session(Travel, Asking):
         async def run() -> Outcome:
             async with nullcontext() if background else self._turn:
                 self._check()
-                if base is not None and base != self.epoch:
+                if base is not None and not self._is_at(base):
                     raise StaleBaseError(base, self.epoch)
                 n = self.count + 1
                 if number is not None and number != n:
@@ -246,6 +247,7 @@ class Session(Travel, Asking):
         assert store is not None
         try:
             delta = await self._runner.snapshot()
+            size = delta.size
             receipt = record.receipt(outcome)
             parent = self.epoch
             epoch = await self._call(lambda: store.commit(delta, receipt, parent=parent))
@@ -260,10 +262,11 @@ class Session(Travel, Asking):
         self._submissions.note(cell.id, epoch)
         if self._durability is not None:
             self._durability.settle(cell.durable_name, epoch)
-        stored = {name for blob in delta.blobs for name in blob.names}
-        before = {k: v for k, v in self.lost.items() if k not in stored and k not in delta.deleted}
-        self.lost = {**before, **delta.lost}
-        tell(Committed(cell_id=cell.id, epoch=epoch, size=delta.size, lost=delta.lost))
+        self.lost = merge_lost(self.lost, delta)
+        delta = msgspec.structs.replace(delta, chunks={})  # they may be big, and change
+        self._note_commit(Head(delta=delta, receipt=receipt, parent=parent, epoch=epoch))
+        self._tell_dropped(delta, cell.id, tell)
+        tell(Committed(cell_id=cell.id, epoch=epoch, size=size, lost=delta.lost))
         return msgspec.structs.replace(outcome, epoch=epoch)
 
     # --- looking in -------------------------------------------------------------------------------
@@ -318,6 +321,9 @@ class Session(Travel, Asking):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PRESS):
                     await self._ended.wait()
+        with suppress(Exception):  # told as a Notice; what was committed stays
+            async with self._turn:
+                await self._audit(hurry=True)
         try:
             await self._runner.aclose()
         finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrepl3.errors import SessionClosedError, SessionError, StoreError
-from pyrepl3.records import Restored
+from pyrepl3.records import Notice, Restored
 from pyrepl3.session.past import check_known, find_before, find_difference, find_log, make_fork
 from pyrepl3.session.waiting import to_its_end
 
@@ -38,6 +38,8 @@ class Travel:
     _telling: Telling
     _submissions: Submissions
     _running: dict[str, Cell]
+    _forget_commit: Callable[[], None]
+    unaudited: bool
     _closing: asyncio.Task[None] | None
 
     async def resume(self) -> None:
@@ -89,12 +91,17 @@ class Travel:
             return
         self.lost = await self._runner.restore(snapshot)
         self._submissions.forget()
+        self._forget_commit()
+        self.unaudited = not snapshot.audited
         # From here on the next commit belongs after this epoch, also if the head cannot be moved now.
         self.epoch = snapshot.epoch
         names = frozenset(name for blob in snapshot.blobs for name in blob.names)
         lost = dict(self.lost)
         tell = self._telling.join("", self._observe)
         tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
+        if self.unaudited:
+            text = f"epoch {snapshot.epoch} was not audited: changes behind its cell's names may be missing"
+            tell(Notice(cell_id="", kind="unaudited", text=text))
         if epoch is not None:
             await self._call(lambda: store.move(snapshot.epoch))
 

@@ -195,6 +195,17 @@ def _hash(data: bytes | memoryview) -> bytes:
     return blake3(data).digest()
 
 
+def digest_chunk(piece: bytes | memoryview) -> bytes:
+    """The digest by which a chunk is known."""
+    return _hash(piece)
+
+
+def record_of(digests: bytes, size: int) -> Buffer:
+    """The record of the buffer of ``size`` bytes whose chunks have these digests."""
+    lists = [_hash(digests[at : at + _LIST]) for at in range(0, len(digests), _LIST)]
+    return Buffer(size=size, root=_hash(b"".join(lists)))
+
+
 def _differences(one: bytes | bytearray, other: bytes) -> Iterator[int]:
     """The indices of the digests that differ."""
     for start in range(0, len(one), _LIST):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pyrepl3.records import Delta, Snapshot
 
 if TYPE_CHECKING:
+    from pyrepl3.snapshot.audit import Audit
     from pyrepl3.snapshot.loader import Loader
     from pyrepl3.snapshot.work import Work
 
@@ -112,6 +113,7 @@ class Snapshotter:
     def _adopt(self, loader: Loader) -> None:
         """Take what was loaded for what the store holds."""
         from pyrepl3.snapshot.definitions import is_definition
+        from pyrepl3.snapshot.pickler import digest_of
         from pyrepl3.snapshot.state import Group, is_small_atom, keeper_of
 
         namespace, state = self._namespace, self._state
@@ -133,6 +135,9 @@ class Snapshotter:
             if names:
                 group = Group(names)
                 group.refs, group.links = frozenset(entry.refs), frozenset(entry.links)
+                if len(names) == len(entry.blob.names):
+                    # Where the same bytes come out again, it has not changed.
+                    group.digest = digest_of(entry.blob.data, entry.blob.buffers)
                 state.add(group)
 
     def reaches(self, names: Iterable[str]) -> frozenset[str]:
@@ -141,6 +146,17 @@ class Snapshotter:
         Like the function ``reaches``, but through stored containers too (a list of functions).
         """
         return frozenset(self._look().close_over(names))
+
+    def audit(self) -> Audit:
+        """A search for all that changed since the last mark, whatever cells named; see ``suspect``."""
+        from pyrepl3.snapshot.audit import Audit
+
+        return Audit(self._look(), frozenset(self._state.groups.values()))
+
+    def suspect(self, names: Iterable[str]) -> None:
+        """Let the next delta look at ``names`` too."""
+        if self._touched is not None:
+            self._touched |= set(names)
 
     def _look(self, *, again: bool = False) -> Work:
         from pyrepl3.snapshot.work import Work

@@ -162,7 +162,7 @@ class Loader:
                 if entry.reason is not None:
                     self.lost[name] = entry.reason
                 elif name in self.namespace:
-                    self.namespace[name] = self.namespace.pop(name)
+                    self.namespace[sys.intern(name)] = self.namespace.pop(name)
 
     def find(self, name: str) -> object:
         """The object bound to ``name``; bare where it is being loaded, or bare is enough."""
@@ -198,8 +198,9 @@ class Loader:
     def _fill(self, entry: Entry) -> dict[str, object]:
         values = entry.load()
         for name in entry.blob.names:
-            # Bound at once: code that later values run may look for it.
-            self.namespace[name] = values[name]
+            # Bound at once: code that later values run may look for it. Interned as names in code are:
+            # a pickle tells strings apart that are equal and not the same.
+            self.namespace[sys.intern(name)] = values[name]
         return values
 
 

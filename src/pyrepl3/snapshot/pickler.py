@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import gc
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from pyrepl3.records import Blob
+from pyrepl3.records import Blob, Buffer
 from pyrepl3.snapshot.buffers import Buffers, Content, Pieces
 from pyrepl3.snapshot.classes import finish_call
 from pyrepl3.snapshot.commons import (
@@ -30,7 +30,12 @@ from pyrepl3.snapshot.commons import (
 from pyrepl3.snapshot.dispatch import find_handler
 from pyrepl3.snapshot.identity import find_reach, walk_reach
 from pyrepl3.snapshot.reasons import Failure, explain_failure
-from pyrepl3.snapshot.stream import Sink, pack_positions
+from pyrepl3.snapshot.stream import Sink, StoppedError, pack_positions
+
+
+def digest_of(data: bytes, buffers: Iterable[Buffer]) -> tuple[object, ...]:
+    """Tells a blob from another one, for this process only."""
+    return len(data), hash(data), *buffers  # bytes remember their hash
 
 _WALK_FROM = 2000  # objects
 
@@ -83,8 +88,7 @@ class Pickled:
     @property
     def digest(self) -> tuple[object, ...]:
         """Tells this blob from another one, for this process only; only after ``seal``."""
-        # bytes remember their hash
-        return len(self.data), hash(self.data), *(content.record for content in self.contents)
+        return digest_of(self.data, (content.record for content in self.contents))
 
 
 class BlobPickler(Pickling):
@@ -113,16 +117,32 @@ def pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | Fa
             gc.enable()
 
 
-def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | Failure:
+class Written:
+    """A pickle as it was written: its bytes, what lies beside them, and who wrote it where."""
+
+    __slots__ = ("data", "pickler", "raw", "sink")
+
+    def __init__(
+        self, pickler: BlobPickler, sink: Sink, data: bytes, raw: list[memoryview | Pieces]
+    ) -> None:
+        self.pickler, self.sink, self.data, self.raw = pickler, sink, data, raw
+
+
+def write_names(
+    commons: Commons, values: Mapping[str, object], make_sink: Callable[[], Sink] = Sink
+) -> Written | Failure:
+    """The pickle of all ``values``, or why there is none. ``Stopped`` of a sink passes through."""
     shared: frozenset[int] = frozenset()
     tries = 3
     definitions = commons.definitions
     roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}
     while True:
-        sink, aside = Sink(), Aside()
+        sink, aside = make_sink(), Aside()
         pickler = BlobPickler(sink, commons, roots, shared, aside)
         try:
             kind = _write(pickler, sink, values)
+        except StoppedError:
+            raise
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; it is told
             tries -= 1
             if tries and type(error) is RuntimeError and "during iteration" in str(error):
@@ -138,9 +158,17 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
     name = next(iter(values), "")
     raw: list[memoryview | Pieces] = [Pieces((name, n), cut) for n, cut in enumerate(sink.cuts)]
     raw += aside.found
-    made = Pickled(tuple(values), MAGIC + kind + sink.getvalue(), raw)
+    return Written(pickler, sink, MAGIC + kind + sink.getvalue(), raw)
+
+
+def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | Failure:
+    written = write_names(commons, values)
+    if isinstance(written, Failure):
+        return written
+    pickler = written.pickler
+    made = Pickled(tuple(values), written.data, written.raw)
     made.refs, made.links = frozenset(pickler.refs), frozenset(pickler.links)
-    made.reach, made.plain = _find_reach(pickler, sink, values)
+    made.reach, made.plain = _find_reach(pickler, written.sink, values)
     return made
 
 

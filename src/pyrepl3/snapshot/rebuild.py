@@ -94,7 +94,8 @@ def set_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         for cell, contents in zip(function.__closure__, cells, strict=True):
             if contents:
                 (cell.cell_contents,) = contents
-    function.__name__, function.__qualname__ = names
+    # Interned as the compiler does: a pickle tells strings apart that are equal and not the same.
+    function.__name__, function.__qualname__ = map(sys.intern, names)
     function.__module__ = builder.module if module is True else module
     function.__defaults__, function.__kwdefaults__ = defaults, kwdefaults
     if annotations:

@@ -84,7 +84,8 @@ def reduce_quietly(pickler: Pickling, value: Any) -> Any:
 
 
 def reduce_module(pickler: Pickling, module: Any) -> Any:
-    name = module.__name__
+    # Interned as the names in code are, so that the same bytes come out after a restore.
+    name = sys.intern(module.__name__)
     if name.startswith(CELLS):
         raise UnstorableError("the module of another session", module)
     if is_importable_module(module):

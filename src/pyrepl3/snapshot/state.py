@@ -20,10 +20,10 @@ class Group:
 
     ``reach`` is empty after a restore, until the group is written again: then whoever comes to share
     one of its objects has touched it. ``lost`` is the reason if the group (then of one name) is not in
-    the store.
+    the store. ``sure``: ``digest`` is that of what these names were when they were last looked at.
     """
 
-    __slots__ = ("contents", "digest", "links", "lost", "names", "parts", "reach", "refs")
+    __slots__ = ("contents", "digest", "links", "lost", "names", "parts", "reach", "refs", "sure")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
@@ -32,6 +32,7 @@ class Group:
         self.links: frozenset[str] = frozenset()
         self.digest: tuple[object, ...] | None = None
         self.contents: tuple[Content, ...] = ()  # of its buffers
+        self.sure = False
         self.lost: str | None = None
         self.parts: list[object] | None = None  # the fingerprint, if it is one definition
 
@@ -129,6 +130,7 @@ class State:
         self.lost.discard(name)
         if group is not None:
             group.names -= {name}
+            group.sure = False
             if not group.names:
                 self.drop(group)
 

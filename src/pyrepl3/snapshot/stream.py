@@ -17,6 +17,10 @@ _FRAME = b"\x95"
 _count, _position = struct.Struct("<I"), struct.Struct("<Q")
 
 
+class StoppedError(BaseException):
+    """Raised by the ``write`` of a sink that wants no more: not for user code to catch."""
+
+
 class Sink:
     """The file that a pickler writes to."""
 

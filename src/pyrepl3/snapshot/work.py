@@ -147,7 +147,7 @@ class Work:
         for group in groups:
             if group in self._retaken:
                 continue
-            if unless_same and group.parts is not None and self._is_same(group):
+            if unless_same and group.parts is not None and self.is_same(group):
                 continue
             self._retaken.add(group)
             names = [n for n in group.names if n in self.values and n not in self.changed]
@@ -155,8 +155,10 @@ class Work:
                 units.append(sorted(names))
         return units
 
-    def _is_same(self, group: Group) -> bool:
-        """Whether a touched definition is what it was, as far as its own blob goes."""
+    def is_same(self, group: Group) -> bool:
+        """Whether a definition is what it was, as far as its own blob goes."""
+        if len(group.names) != 1:
+            return False
         (name,) = group.names
         if name not in self.values or name in self.changed:
             return False
@@ -355,7 +357,7 @@ class Work:
             group = kept.get(pickled) or Group(pickled.names)
             group.refs, group.links = pickled.refs, pickled.links
             group.digest, group.contents = pickled.digest, pickled.contents
-            group.parts = None
+            group.parts, group.sure = None, True
             if len(pickled.names) == 1:
                 value = self.values[pickled.names[0]]
                 group.parts = fingerprint(value, self.definitions, self.commons.name)

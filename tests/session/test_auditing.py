@@ -1,0 +1,218 @@
+"""Late changes: found in idle time and by flush, in the place of their epoch, told; and what is not certain."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+import msgspec
+import pytest
+
+import pyrepl3
+from pyrepl3.records import Blob, Committed, Delta, Notice, Started
+from pyrepl3.session.auditing import amend, is_empty
+from pyrepl3.testing.fakes import Seen
+
+HIDE = "import sys, types\nholder = types.ModuleType('holder'); x = [1]; holder.x = x"
+
+
+def open_at(path, **options):
+    return pyrepl3.open_session("demo", store=path, **options)
+
+
+async def hide(session):
+    """A change that no cell names: from outside of all cells."""
+    (await session.fetch("holder")).x.append(2)
+
+
+async def test_flush_puts_a_late_change_on_disk_in_the_place_of_its_epoch(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run(HIDE)
+        outcome = await session.run("y = 1")
+        await hide(session)
+        await session.flush()
+        line = await session.history()
+        assert [epoch.receipt.cell.n for epoch in line] == [1, 2]
+        assert line[-1].parent == line[0].epoch
+        assert line[-1].epoch == session.epoch > outcome.epoch
+        assert {"x", "holder", "y"} <= line[-1].stored
+        assert all(epoch.audited for epoch in line[-1:])
+        (notice,) = [event for event in seen.of(Notice) if event.kind == "late-change"]
+        assert notice.cell_id == "demo-c2"
+        assert notice.text.endswith("stored now: holder, x")
+        assert seen.of(Committed)[-1].epoch == session.epoch
+        # A client that still knows the epoch by its first number goes on.
+        assert (await session.run("x", base=outcome.epoch)).text == "[1, 2]"
+    async with open_at(tmp_path) as session:
+        assert await session.fetch("x") == [1, 2]
+        assert await session.fetch("y") == 1
+
+
+async def test_it_is_found_in_idle_time_without_being_asked(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run(HIDE)
+        await session.run("y = 1")
+        await hide(session)
+        await seen.until(lambda event: isinstance(event, Notice) and event.kind == "late-change")
+        await seen.until(lambda event: isinstance(event, Committed) and event.epoch == 3)
+
+
+async def test_a_normal_exit_waits_for_it(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run(HIDE)
+        await session.run("y = 1")
+        await hide(session)
+    async with open_at(tmp_path) as session:
+        assert await session.fetch("x") == [1, 2]
+        assert not session.unaudited
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        "globals()['new'] = [x]",
+        "x.append(2)",
+        "del globals()['x']",
+        "global x; x = (i for i in ())",
+        "import contextvars",
+    ],
+)
+async def test_what_a_thread_does_after_its_cell_is_found(tmp_path, late):
+    async with open_at(tmp_path) as session:
+        session_names = (
+            "import threading\nx = [1]; go = threading.Event(); over = threading.Event()\n"
+            f"def late():\n    go.wait()\n    {late}\n    over.set()\n"
+            "threading.Thread(target=late).start(); y = 1"
+        )
+        assert (await session.run(session_names)).ok
+        assert (await session.run("z = 1")).ok
+        (await session.fetch("go")).set()
+        assert (await session.fetch("over")).wait(30)
+        await session.flush()
+        live = await session.variables()
+        names = set(live) - session.lost.keys()
+        snapshot = session._store.load()
+        assert {name for blob in snapshot.blobs for name in blob.names} == names
+        assert set(snapshot.lost) == set(session.lost) & set(live)
+
+
+async def test_an_epoch_that_was_never_audited_says_so_when_it_comes_back(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run("x = 1")
+        await session.run("x = 2")
+        first = session.epoch
+        await session.run("y = 1")
+        await session.restore(first)
+        assert session.unaudited
+        (notice,) = [event for event in seen.of(Notice) if event.kind == "unaudited"]
+        assert "epoch 2" in notice.text
+        await session.run("y = 2")
+        await session.flush()
+        await session.restore(session.epoch)
+        assert not session.unaudited
+
+
+async def test_nothing_late_is_no_new_epoch_but_an_audited_one(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run("x = [1]")
+        outcome = await session.run("y = 1")
+        await session.flush()
+        assert session.epoch == outcome.epoch
+        assert (await session.history())[-1].audited
+        await session.flush()
+        assert session.epoch == outcome.epoch
+
+
+async def test_a_cell_that_starts_ends_an_audit(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run("x = list(map(str, range(30_000)))")
+        await session.run("y = 1")
+        runner = session._runner
+        entered, go = threading.Event(), threading.Event()
+
+        class Slow:
+            def __reduce__(self):
+                entered.set()
+                go.wait(30)
+                return list, ()
+
+        sys.modules[__name__].Slow = Slow
+        (await session.fetch("x")).append(Slow())
+        search = asyncio.ensure_future(runner.audit())
+        await asyncio.to_thread(entered.wait, 30)
+        cell = asyncio.ensure_future(session.run("y = 2"))
+        await seen.until(lambda event: isinstance(event, Started) and event.cell.n == 3)
+        go.set()
+        assert (await cell).ok
+        assert await search is False
+        await session.run("x.pop()")
+
+
+async def test_a_session_without_a_store_has_nothing_to_flush():
+    async with pyrepl3.open_session() as session:
+        await session.run("x = 1")
+        await session.flush()
+
+
+async def test_a_store_that_fails_is_told_and_the_session_goes_on(tmp_path, monkeypatch):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run(HIDE)
+        await session.run("y = 1")
+        await hide(session)
+        with monkeypatch.context() as patch:
+
+            def fail(*args, **options):
+                raise pyrepl3.StoreError("the disk is full")
+
+            patch.setattr(session._store, "commit", fail)
+            with pytest.raises(pyrepl3.StoreError, match="full"):
+                await session.flush()
+        assert [event.kind for event in seen.of(Notice)] == ["unprotected"]
+        await session.flush()
+    async with open_at(tmp_path) as session:
+        assert await session.fetch("x") == [1, 2]
+
+
+def blob(*names):
+    return Blob(names=names, data=b"".join(name.encode() for name in names))
+
+
+def test_an_amended_delta_does_what_both_do_in_their_order():
+    head = Delta(
+        blobs=(blob("a", "b"), blob("c"), blob("d")),
+        deleted=frozenset({"e", "f"}),
+        lost={"g": "why", "h": "why"},
+        reprs={"a": "1", "b": "2", "c": "3", "d": "4"},
+        engine=b"old",
+    )
+    late = Delta(
+        blobs=(blob("b", "e", "g"),),
+        deleted=frozenset({"c", "h"}),
+        lost={"d": "gone", "f": "gone"},
+        reprs={"b": "5", "e": "6", "g": "7"},
+        engine=b"new",
+    )
+    whole = amend(head, late)
+    assert whole.blobs == (msgspec.structs.replace(blob("a", "b"), names=("a",)), *late.blobs)
+    assert whole.deleted == {"c", "h"}
+    assert whole.lost == {"d": "gone", "f": "gone"}
+    assert whole.reprs == {"a": "1", "b": "5", "e": "6", "g": "7"}
+    assert whole.engine == b"new"
+
+
+@pytest.mark.parametrize("field", ["blobs", "deleted", "lost", "engine"])
+def test_any_change_makes_a_delta_not_empty(field):
+    values = {
+        "blobs": (blob("a"),),
+        "deleted": frozenset("a"),
+        "lost": {"a": "why"},
+        "engine": b"x",
+    }
+    assert is_empty(Delta(), Delta())
+    assert not is_empty(Delta(**{field: values[field]}), Delta())
