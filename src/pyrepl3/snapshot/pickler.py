@@ -37,6 +37,7 @@ def digest_of(data: bytes, buffers: Iterable[Buffer]) -> tuple[object, ...]:
     """Tells a blob from another one, for this process only."""
     return len(data), hash(data), *buffers  # bytes remember their hash
 
+
 _WALK_FROM = 2000  # objects
 
 
