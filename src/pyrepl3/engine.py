@@ -39,6 +39,7 @@ def open_session(
     ask: Asker | None = None,
     stages: Sequence[Stage] = (),
     durability: Durability | None = None,
+    resonate: str | None = None,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -46,8 +47,8 @@ def open_session(
     directory that holds sessions (None: the user's data directory), or a Store. ``config`` brings
     limits and an import policy, ``limits`` replaces its limits; without both there are none.
     ``observe`` is told every event, on any thread; ``ask`` answers ``input()`` and ``getpass()``.
-    ``durability`` keeps what steps of cells came to; None: files of the session's own directory do, where
-    it has one, and nothing does else.
+    What steps of cells came to is kept in files of the session's own directory, or on the Resonate server
+    at the URL ``resonate`` (``$RESONATE_TOKEN`` is its token), or by ``durability``.
 
     Entering raises SessionInUseError, StoreError, ValueError for a bad name.
     """
@@ -59,6 +60,7 @@ def open_session(
         ask=ask,
         stages=stages,
         durability=durability,
+        resonate=resonate,
     )
 
 
@@ -87,6 +89,7 @@ class Opening:
         ask: Asker | None,
         stages: Sequence[Stage],
         durability: Durability | None,
+        resonate: str | None,
     ) -> None:
         self._name = name
         self._store = store
@@ -95,6 +98,7 @@ class Opening:
         self._ask = ask
         self._stages = stages
         self._durability = durability
+        self._resonate = resonate
         self.host: LoopHost | None = None
         """Where cells run, if it is not a thread of the session's own."""
         self._folder: Path | None = None
@@ -154,14 +158,14 @@ class Opening:
         if self._store is not None and not isinstance(self._store, (str, Path)):
             return self._store
         if self._name is None:
-            if self._store is not None:
+            if self._store is not None or self._resonate is not None:
                 raise ValueError("a session without a name is not kept: give a name, or no store")
             return None
         directory, name = sessions(self._store), self._name
         store = await asyncio.to_thread(directory.open, name)
         self._folder = directory.path_of(name)
         if self._durability is None:
-            self._durability = open_durability(name, self._folder)
+            self._durability = open_durability(name, self._folder, self._resonate)
         return store
 
     async def __aexit__(
@@ -211,17 +215,31 @@ def import_session(
 _DURABLE = "durable.db"
 
 
-def open_durability(name: str, folder: Path) -> Durability:
-    """What keeps the steps of session ``name`` in its directory; opens nothing before the first step."""
+def open_durability(name: str, folder: Path, resonate: str | None = None) -> Durability:
+    """What keeps the steps of session ``name`` in its directory, or on a server.
+
+    It opens nothing before the first step.
+    """
     from pyrepl3.durable.steps import ResonateDurability  # noqa: PLC0415  kept sessions only
 
     def connect() -> Promises:
+        if resonate is not None:
+            from pyrepl3.durable.remote import RemotePromises, connect_to  # noqa: PLC0415
+
+            return RemotePromises(connect_to(resonate))
         from pyrepl3.durable.embedded import Embedded  # noqa: PLC0415  the first step
         from pyrepl3.durable.local import LocalPromises  # noqa: PLC0415
 
         return LocalPromises(Embedded(folder / _DURABLE))
 
-    return ResonateDurability(connect, name=name, folder=folder / "steps")
+    def identity() -> str:
+        if resonate is None:
+            return ""  # it has a file of its own
+        from pyrepl3.durable.remote import identity_of  # noqa: PLC0415
+
+        return identity_of(folder)
+
+    return ResonateDurability(connect, name=name, folder=folder / "steps", identity=identity)
 
 
 def reach_session(name: str, request: Request, *, store: Path | str | None = None) -> Reply:

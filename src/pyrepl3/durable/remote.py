@@ -6,9 +6,12 @@ Only its client: retries are ours, values are encoded by us, and no code of a us
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.durable.promises import FOREVER, Found, decode, encode
@@ -35,10 +38,29 @@ def connect_to(url: str) -> Connect:
     def connect() -> tuple[Network, Sequence[Source]]:
         from resonate.connections import HttpConnection, SSEConnection  # noqa: PLC0415
 
-        name = f"pyrepl3-{time.time_ns():x}"
-        return HttpConnection(url), (SSEConnection(url, group="pyrepl3", pid=name),)
+        token = os.environ.get("RESONATE_TOKEN")  # as the SDK has it
+        name = os.urandom(8).hex()
+        listening = SSEConnection(url, group="pyrepl3", pid=name, auth=token)
+        return HttpConnection(url, token), (listening,)
 
     return connect
+
+
+def identity_of(folder: Path) -> str:
+    """What tells the session in ``folder`` from others of its name on the same server; made once."""
+    path = folder / "identity"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = folder / f"identity.{os.getpid()}"
+        with part.open("x") as file:
+            file.write(os.urandom(5).hex())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(part)  # whole, or not at all
+        finally:
+            part.unlink()
+    return path.read_text()
 
 
 class RemotePromises:

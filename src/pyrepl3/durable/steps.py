@@ -34,13 +34,23 @@ class ResonateDurability:
     """Keeps steps on the promises that ``connect`` opens, at the first step. Any thread.
 
     ``name`` is the session's, by which its questions are found; ``folder`` is for results above 32 KiB.
+    ``identity`` gives what sets its promises apart from those of a session of the same name elsewhere.
     ``when_cancelled`` is told, on a thread of ours, that somebody cancelled the promise of a cell.
     """
 
-    def __init__(self, connect: Callable[[], Promises], *, name: str, folder: Path) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Promises],
+        *,
+        name: str,
+        folder: Path,
+        identity: Callable[[], str] = lambda: "",
+    ) -> None:
         self.when_cancelled: Callable[[str], object] = lambda _: None
         self._connect = connect
         self._name = name
+        self._identity = identity
+        self._prefix = ""
         self._blobs = Blobs(folder)
         self._lock = threading.Lock()
         self._promises: Promises | None = None
@@ -136,6 +146,8 @@ class ResonateDurability:
             if self._closing is not None:
                 raise DurabilityError("the session is closed: nothing is kept")
             if self._promises is None:
+                identity = self._identity()
+                self._prefix = f"{identity}-" if identity else ""
                 self._promises = self._connect()
             return self._promises
 
@@ -150,7 +162,8 @@ class ResonateDurability:
     async def _open(self, promises: Promises, cell: str, base: int) -> Opened:
         salt = os.urandom(6).hex()
         # A later base than ours: somebody went back before it since, and these steps belong to another past.
-        for key in (cell, f"{cell}-b{base}", f"{cell}-r{salt}"):
+        first = f"{self._prefix}{cell}"
+        for key in (first, f"{first}-b{base}", f"{first}-r{salt}"):
             param = {"base": base, "salt": salt}
             found = await On(promises.create(key, param, self._tags("cell")))
             if found.state != "resolved" and found.param["base"] <= base:
@@ -288,7 +301,7 @@ class ResonateDurability:
         return key is not None
 
     def _tags(self, kind: str) -> dict[str, str]:
-        return {"pyrepl3": kind, "pyrepl3:session": self._name}
+        return {"pyrepl3": kind, "pyrepl3:session": f"{self._prefix}{self._name}"}
 
 
 def _done() -> Future[None]:

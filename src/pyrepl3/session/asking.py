@@ -66,7 +66,8 @@ def still_open(
     kept = []
     for asked in found:
         match = _NUMBERED.fullmatch(asked.id)
-        if match is None or int(match[1]) > count or asked.id.startswith(names or "\0"):
+        # On a server ids begin with what tells this session from others of its name.
+        if match is None or int(match[1]) > count or any(name in asked.id for name in names):
             kept.append(asked)
     return tuple(kept)
 
