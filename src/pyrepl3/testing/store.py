@@ -30,6 +30,7 @@ class FakeStore:
         self.closed = False
         self._chunks: dict[bytes, bytes] = {}
         self._audited: set[int] = set()
+        self._sizes: dict[int, int] = {}
         self._heads = [0]  # shared, as all above, with the stores that ``again`` gives
         self._count = [0, 0]  # the highest cell count, the last number
         self._commit_fails: Literal["before", "after"] | None = None
@@ -41,6 +42,7 @@ class FakeStore:
         store = FakeStore()
         store.commits, store.forks, store._chunks = self.commits, self.forks, self._chunks
         store._audited, store._heads, store._count = self._audited, self._heads, self._count
+        store._sizes = self._sizes
         return store
 
     def fail_commit(self, when: Literal["before", "after"]) -> None:
@@ -75,6 +77,7 @@ class FakeStore:
         self._count[:] = max(self._count[0], receipt.cell.n), self._count[1] + 1
         epoch = self._count[1]
         self.commits[epoch] = (parent, msgspec.structs.replace(delta, chunks=own), receipt)
+        self._sizes[epoch] = delta.size
         if delta.audited:
             self._audited.add(epoch)
         self._heads.append(epoch)
@@ -151,7 +154,7 @@ class FakeStore:
         store.commits = {each: self.commits[each] for each in line}
         store._chunks = dict(self._chunks)
         store._audited = self._audited & set(line)
-        store._count = list(self._count)
+        store._count, store._sizes = list(self._count), dict(self._sizes)
         store._heads.append(line[-1] if line else 0)
         return store
 
@@ -206,7 +209,7 @@ class FakeStore:
                     epoch=number,
                     parent=parent,
                     receipt=receipt,
-                    size=delta.size,
+                    size=self._sizes[number],
                     stored=frozenset(name for blob in delta.blobs for name in blob.names),
                     deleted=delta.deleted,
                     lost=delta.lost,
