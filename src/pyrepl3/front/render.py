@@ -41,6 +41,7 @@ class TextReport:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._total = 0
+        self._over = False  # nothing is left to run: nobody asks what came back
         self._session: str | None = None
         self._cell: SourceCell | None = None
         self._hidden: set[str] = set()  # ids of cells whose value is noise
@@ -54,6 +55,7 @@ class TextReport:
 
     def resumed(self, plan: Plan, *, replay: bool) -> None:
         self.note(describe(plan, self._session or "", self._total, replay=replay))
+        self._over = plan.over
 
     def skipped(self, index: int, cell: SourceCell, epoch: Epoch, *, replay: bool) -> None:
         if not replay:
@@ -96,7 +98,7 @@ class TextReport:
             case Committed(lost=lost):
                 self.lost(lost, "would be lost with this process")
             case Restored(lost=lost):
-                if told := brought_back(event):
+                if not self._over and (told := brought_back(event)):
                     self.note(told)
                 self.lost(lost, "did not come back")
             case Blocked() | Line():
