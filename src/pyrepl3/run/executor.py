@@ -287,7 +287,7 @@ class AsyncExecutor(CellRunner):
         allowed = None if self._limits is None else self._limits.output
         sink = execution.sink = Sink(execution, observe, allowed=allowed, pace=pace)
         if self.durability is not None:
-            execution.steps = CellSteps(cell, self.durability)
+            execution.steps = CellSteps(cell, self.durability, self.execution_id)
         self._routing.begin(execution)
         begun = time.perf_counter()
         cancelled: asyncio.CancelledError | None = None

@@ -28,13 +28,14 @@ _LOOK = 0.02  # seconds between two looks whether a cell that waits here is to s
 class Place:
     """One step (or sleep, or question) of a cell: its id, once the cell has opened, and its scope."""
 
-    __slots__ = ("durability", "execution", "opened", "path", "scope")
+    __slots__ = ("durability", "execution", "opened", "path", "scope", "session")
 
     opened: Opened
 
     def __init__(self, execution: Execution, steps: CellSteps) -> None:
         self.execution = execution
         self.durability = steps.durability
+        self.session = steps.session
         self.scope = SCOPE.get() or steps.root
         # Before anything is awaited: the order in which code asks is what counts.
         self.path = self.scope.next_step()

@@ -62,10 +62,11 @@ SCOPE: ContextVar[Scope | None] = ContextVar("pyrepl3_scope", default=None)
 class CellSteps:
     """The steps of one cell while it runs: where they are kept, and the scope of its main line."""
 
-    __slots__ = ("_lock", "_opening", "cell", "durability", "root")
+    __slots__ = ("_lock", "_opening", "cell", "durability", "root", "session")
 
-    def __init__(self, cell: Cell, durability: Durability) -> None:
+    def __init__(self, cell: Cell, durability: Durability, session: str) -> None:
         self.cell = cell
+        self.session = session
         self.durability = durability
         self.root = Scope("")
         self._opening: Future[Opened] | None = None

@@ -319,7 +319,8 @@ def _put(place: Place, asked: Asked) -> Future[Kept]:
     answer = place.durability.ask(place.id, asked)
     sink = place.execution.sink
     if sink is not None:
-        sink.notice("asking", f"{asked.prompt}\nwaits for an answer to {asked.id}")
+        how = f"pyrepl3 sessions answer {place.session} {asked.id} ANSWER"
+        sink.notice("asking", f"a cell asks: {asked.prompt}\nto answer: {how}")
     return answer
 
 
