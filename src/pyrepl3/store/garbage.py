@@ -137,9 +137,9 @@ def _forget(db: sqlite3.Connection, packs: Packs) -> None:
 def _move(db: sqlite3.Connection, packs: Packs, number: int) -> None:
     """Copy what rows need of a pack to another, and delete it. Left alone where it cannot be read."""
     rows = db.execute(
-        "SELECT at, size, digest, 0 FROM chunk WHERE pack = ?1 UNION ALL "
-        "SELECT at, size, NULL, id FROM blob WHERE pack = ?1 ORDER BY at",
-        (number,),
+        "SELECT at, size, digest, 0 FROM chunk WHERE pack = ? UNION ALL "
+        "SELECT at, size, NULL, id FROM blob WHERE pack = ? ORDER BY at",
+        (number, number),
     ).fetchall()
 
     def pieces() -> Iterator[Piece]:

@@ -198,7 +198,7 @@ class SqliteStore:
             db = self._use()
             self._check_known(epoch)
             mark = audit_mark(epoch, audited=True)
-            db.execute("UPDATE epoch SET audit = ?1 WHERE id = ?2 AND audit != ?1", (mark, epoch))
+            db.execute("UPDATE epoch SET audit = ? WHERE id = ?", (mark, epoch))
 
     # --- the whole ----------------------------------------------------------------------------
 
