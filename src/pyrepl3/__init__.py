@@ -60,6 +60,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         PyREPL3Error as PyREPL3Error,
     )
     from pyrepl3.errors import (
+        RemoteError as RemoteError,
+    )
+    from pyrepl3.errors import (
         ReplayedError as ReplayedError,
     )
     from pyrepl3.errors import (
@@ -236,7 +239,7 @@ _HOMES = {
     "errors": (
         "AsyncContextError CancellationError CellIdError CompilationError "
         "DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "
-        "NamespaceError PyREPL3Error ReplayedError SessionClosedError SessionError "
+        "NamespaceError PyREPL3Error RemoteError ReplayedError SessionClosedError SessionError "
         "SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
         "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,21 +23,36 @@ def _check_positive(settings: object, *names: str) -> None:
             raise ValueError(f"{name} must be positive or None (no limit), not {value!r}")
 
 
+type Isolation = Literal["none", "process", "confined"]
+"""Where cells run: in the caller's process, in a worker process, in one that is confined, too."""
+
+ONLY_IN_WORKERS = ("cpu", "processes", "open_files", "file_size")
+"""Limits that nothing could hold in the caller's process."""
+
+
 class Limits(_Settings, frozen=True, kw_only=True):
     """What one cell may use. Every field is per cell; None means no limit.
 
     ``wall``: seconds from start to end, waiting included. ``memory``: bytes by which the process may
     grow while the cell runs (watched, not enforced, in the caller's process). ``output``: bytes
     written to stdout and stderr, in UTF-8. ``coroutines``: tasks alive at once.
+
+    Only for worker processes, where the kernel holds them: ``cpu``: seconds of processor time.
+    ``processes``: how many processes and threads the session may start. ``open_files``: file descriptors
+    open at once. ``file_size``: bytes of any file that it writes.
     """
 
     wall: float | None = None
     memory: int | None = None
     output: int | None = None
     coroutines: int | None = None
+    cpu: float | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    file_size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self, "wall", "memory", "output", "coroutines")
+        _check_positive(self, "wall", "memory", "output", "coroutines", *ONLY_IN_WORKERS)
 
 
 class ImportPolicy(_Settings, frozen=True, kw_only=True):

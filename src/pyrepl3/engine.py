@@ -7,7 +7,6 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -107,12 +106,12 @@ class Opening:
 
     async def __aenter__(self) -> Session:
         from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
-        from pyrepl3.run.namespace import NamespaceManager  # noqa: PLC0415
+        from pyrepl3.run.namespace import NamespaceManager, fresh_main  # noqa: PLC0415
         from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
 
         store = await self._open_store()
         try:
-            module = None if self.host is None else _fresh_main()
+            module = None if self.host is None else fresh_main()
             manager = NamespaceManager(name=self._name or "session", module=module)
             manager.get_for_execution()["display"] = display
             runner = ThreadRunner(
@@ -279,14 +278,6 @@ def propose(source: str, error: SyntaxError | None = None) -> Repair | None:
 # --- user code on the main thread ---------------------------------------------------------------
 
 _hosted: dict[LoopHost, Any] = {}
-
-
-def _fresh_main() -> ModuleType:
-    """A new ``__main__``: cells of a command line are to find themselves where scripts do."""
-    module = ModuleType("__main__", None)
-    vars(module).setdefault("__annotations__", {})
-    sys.modules["__main__"] = module
-    return module
 
 
 def host_main(

@@ -10,6 +10,7 @@
     │   ├── CancellationError      our interrupt stopped the cell
     │   ├── LimitExceededError     the cell used more than its limits allow
     │   ├── WorkerDiedError        the process that ran the cell is gone
+    │   ├── RemoteError            an exception of a class that only the worker process knows
     │   ├── ReplayedError          the cell had not ended well when it ran, and is not run again
     │   └── StepError              a step cannot be made, or what it came to cannot be had
     │       ├── StepMismatchError  the cell makes other steps than those that were kept
@@ -39,10 +40,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-type LimitName = Literal["wall", "memory", "output", "coroutines"]
+type LimitName = Literal["wall", "cpu", "memory", "output", "coroutines"]
 
 _FORMS: dict[str, str] = {
     "wall": "{:g} s",
+    "cpu": "{:g} s",
     "memory": "{:,.0f} bytes",
     "output": "{:,.0f} bytes",
     "coroutines": "{:g}",
@@ -84,8 +86,8 @@ class CancellationError(ExecutionError):
 class LimitExceededError(ExecutionError):
     """A cell used more of a resource than its limits allow.
 
-    ``used`` and ``allowed`` share the unit of ``limit``: seconds for ``"wall"``, bytes for
-    ``"memory"`` and ``"output"``, a count for ``"coroutines"``.
+    ``used`` and ``allowed`` share the unit of ``limit``: seconds for ``"wall"`` and ``"cpu"``, bytes
+    for ``"memory"`` and ``"output"``, a count for ``"coroutines"``.
     """
 
     def __init__(self, limit: LimitName, used: float, allowed: float) -> None:
@@ -101,7 +103,38 @@ class LimitExceededError(ExecutionError):
 
 
 class WorkerDiedError(ExecutionError):
-    """The process or thread that ran the cell is gone."""
+    """The process or thread that ran the cell is gone.
+
+    ``signal`` is the number of the signal that ended the process, ``status`` its exit status, each None
+    where that is not known or not how it ended; ``output`` the last of what the cell had written.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        signal: int | None = None,
+        status: int | None = None,
+        output: str = "",
+    ) -> None:
+        self.what, self.signal, self.status, self.output = what, signal, status, output
+        super().__init__(what, signal, status, output)
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class RemoteError(ExecutionError):
+    """An exception that a cell in a worker process raised, of a class that this process does not have.
+
+    ``kind`` is the name of the class, ``text`` what ``str`` gave of it, ``shown`` what ``repr`` gave.
+    """
+
+    def __init__(self, kind: str, text: str, shown: str) -> None:
+        self.kind, self.text, self.shown = kind, text, shown
+        super().__init__(kind, text, shown)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
 
 
 class ReplayedError(ExecutionError):

@@ -48,6 +48,14 @@ _PROTECTED = frozenset({"__name__", "__builtins__", "__spec__", "__loader__", "_
 _ENGINE_SOURCES = frozenset({"executor", "engine"})
 
 
+def fresh_main() -> ModuleType:
+    """A new ``__main__``: cells of a command line or a worker find themselves where scripts do."""
+    module = ModuleType("__main__", None)
+    vars(module).setdefault("__annotations__", {})
+    sys.modules["__main__"] = module
+    return module
+
+
 class NamespaceManager:
     """A namespace: its dict, its module, its context, its turn.
 

@@ -1,0 +1,192 @@
+"""A socket in; messages with their parts out, and sent: many bytes go by sealed shared memory.
+
+Each side may send from any thread. The other end may be hostile: shared memory is mapped only if it is
+sealed, so that nobody can shrink it under the reader, and file descriptors are bounded in number.
+"""
+
+from __future__ import annotations
+
+import array
+import mmap
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pyrepl3.isolate.frames import Frame, FrameError, Reader, header
+
+SHARE_FROM = 64 * 1024
+"""Bytes of parts from which on they go by shared memory."""
+PIECE = 256 * 1024
+_FDS = 4  # file descriptors that may be under way at once: a frame has one at most
+_BATCH = 512  # buffers a writev call; the kernel takes 1024
+
+type Part = bytes | bytearray | memoryview
+
+try:
+    import fcntl
+
+    _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    SHARES = hasattr(os, "memfd_create")
+except (ImportError, AttributeError):  # no Linux
+    SHARES = False
+
+
+class Channel:
+    """One end of a socket pair. ``send`` from any thread; ``receive`` from one."""
+
+    def __init__(self, sock: socket.socket, *, blocking: bool) -> None:
+        self.sock = sock
+        sock.setblocking(blocking)
+        self._blocking = blocking
+        self._reader = Reader()
+        self._fds: deque[int] = deque()
+        # Reentrant: a signal handler or a __del__ may send while this thread does.
+        self._lock = threading.RLock()
+        self._rest: deque[tuple[memoryview, int | None]] = deque()
+        self.unsent = 0
+        """Bytes that the other end has not taken yet."""
+        self._closed = False
+        self.left = False
+        """Whether this is a child of the process whose channel it is."""
+
+    def fileno(self) -> int:
+        """The file descriptor of the socket, -1 when closed."""
+        return self.sock.fileno()
+
+    # --- out --------------------------------------------------------------------------------------
+
+    def send(self, head: bytes, parts: Sequence[Part] = ()) -> bool:
+        """Send a message. Returns whether all of it went; if not, ``flush`` when there is room.
+
+        A blocking channel always sends all. Raises OSError where nobody listens, FrameError if it is
+        too long.
+        """
+        size = sum(len(part) for part in parts)
+        shared = SHARES and size >= SHARE_FROM
+        front = header(len(head), size, shared=shared)
+        if shared:
+            fd: int | None = _share(parts)
+            data = front + head
+        else:
+            fd = None
+            data = b"".join((front, head, *parts))
+        if self.left:
+            raise BrokenPipeError("the channel is that of the parent")
+        with self._lock:
+            if self._closed:
+                if fd is not None:
+                    os.close(fd)
+                raise BrokenPipeError("the channel is closed")
+            self._rest.append((memoryview(data), fd))
+            self.unsent += len(data)
+            return self.flush()
+
+    def flush(self) -> bool:
+        """Send what is left. Whether nothing is left. Raises OSError where nobody listens."""
+        with self._lock:
+            while self._rest:
+                data, fd = self._rest[0]
+                try:
+                    if fd is None:
+                        sent = self.sock.send(data)
+                    else:
+                        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+                        sent = self.sock.sendmsg([data], rights)
+                        os.close(fd)  # it went with the first byte
+                except BlockingIOError:
+                    return False
+                self.unsent -= sent
+                if sent == len(data):
+                    self._rest.popleft()
+                else:
+                    self._rest[0] = data[sent:], None
+            return True
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def receive(self) -> Iterator[tuple[bytes, memoryview]]:
+        """The messages that one read brings, each with its parts. Waits for the first if it blocks.
+
+        Raises EOFError when the other end is closed, BlockingIOError, FrameError for what is no message.
+        """
+        try:
+            data, ancillary, flags, _ = self.sock.recvmsg(PIECE, socket.CMSG_SPACE(4 * _FDS))
+        except ConnectionError as error:
+            raise EOFError from error
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds.extend(fds)
+        if flags & socket.MSG_CTRUNC or len(self._fds) > _FDS:
+            raise FrameError("more file descriptors than messages")
+        if not data:
+            raise EOFError
+        for frame in self._reader.feed(data):
+            yield frame.head, self._parts_of(frame)
+
+    def _parts_of(self, frame: Frame) -> memoryview:
+        if not frame.shared:
+            return memoryview(frame.parts or b"")
+        if not self._fds:
+            raise FrameError("a message names shared memory that did not come")
+        fd = self._fds.popleft()
+        try:
+            return _map(fd, frame.size)
+        finally:
+            os.close(fd)
+
+    def leave(self) -> None:
+        """In a forked child: the channel is the parent's. No lock: another thread may have had it."""
+        self.left = self._closed = True
+        os.close(self.sock.detach())
+
+    def close(self) -> None:
+        """Let go. Idempotent; what was received stays readable."""
+        with self._lock:
+            self._closed = True
+            for _, fd in self._rest:
+                if fd is not None:
+                    os.close(fd)
+            self._rest.clear()
+            while self._fds:
+                os.close(self._fds.popleft())
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+
+def _share(parts: Sequence[Part]) -> int:
+    """A sealed memory file that holds ``parts`` one after the other."""
+    fd = os.memfd_create("pyrepl3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for start in range(0, len(parts), _BATCH):
+            rest = [memoryview(part).cast("B") for part in parts[start : start + _BATCH]]
+            while rest:
+                written = os.writev(fd, rest)
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if rest:
+                    rest[0] = rest[0][written:]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _map(fd: int, size: int) -> memoryview:
+    """The bytes of a sealed memory file: private to the caller, writable, read when touched."""
+    try:
+        seals: Any = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:  # no memory file: a pipe, a device, a file that its owner can shrink
+        raise FrameError("a file descriptor that is no shared memory") from error
+    if seals & _SEALS != _SEALS:
+        raise FrameError("shared memory that is not sealed")
+    if os.fstat(fd).st_size != size or size == 0:
+        raise FrameError("shared memory of another size than its message says")
+    return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))

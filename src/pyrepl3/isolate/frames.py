@@ -1,0 +1,109 @@
+"""The pipe protocol without the pipe: bytes in any pieces in, frames out; and frames to bytes.
+
+A frame is a header, a head (a message, by msgpack) and parts (many bytes beside it). The parts follow
+the head, or lie in shared memory whose file descriptor comes with the header; then only their length is
+here. Nothing is copied but what spans two pieces. Whoever sends what is no frame is not listened to again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+VERSION = 1
+MOST_HEAD = 64 * 1024 * 1024
+"""Bytes of a head at most: a cell's source, or what it shows."""
+MOST_INLINE = 16 * 1024 * 1024
+"""Bytes of parts that may follow a head at most; more go by shared memory, where there is any."""
+MOST_SHARED = 1 << 40
+"""Bytes of parts in shared memory at most: whoever maps them sees to it that they are there."""
+
+_MAGIC = b"P3"
+_HEADER = struct.Struct(">2sBBIQ")  # magic, version, flags, length of the head, of the parts
+_SHARED = 1
+
+
+class FrameError(Exception):
+    """What came is no frame: whoever sent it cannot be understood any more."""
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """``head`` and ``parts``, which are None where ``shared`` says that a file descriptor has them.
+
+    ``size`` is the length of the parts in bytes.
+    """
+
+    head: bytes
+    parts: bytes | None = b""
+    size: int = 0
+    shared: bool = False
+
+
+def header(head: int, parts: int = 0, *, shared: bool = False) -> bytes:
+    """The header of a frame with a head and parts of these lengths. Raises FrameError if too long."""
+    _check(head, parts, shared=shared)
+    return _HEADER.pack(_MAGIC, VERSION, _SHARED if shared else 0, head, parts)
+
+
+class Reader:
+    """Takes bytes as they come and gives whole frames. Raises FrameError once and for all."""
+
+    def __init__(self, *, most_head: int = MOST_HEAD) -> None:
+        self._most_head = most_head
+        self._held = bytearray()
+        self._need = _HEADER.size
+        self._broken = False
+
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """The frames that ``data`` completes."""
+        if self._broken:
+            raise FrameError("nothing can be read after what was no frame")
+        self._held += data
+        while len(self._held) >= self._need:
+            frame = self._next()
+            if frame is not None:
+                yield frame
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a frame is held."""
+        return not self._held
+
+    def _next(self) -> Frame | None:
+        try:
+            magic, version, flags, head, parts = _HEADER.unpack_from(self._held)
+            if magic != _MAGIC:
+                raise FrameError(f"not a frame: it starts with {bytes(magic)!r}")
+            if version != VERSION:
+                raise FrameError(f"frames of version {version}, and {VERSION} is spoken here")
+            if flags & ~_SHARED:
+                raise FrameError(f"a frame with unknown flags {flags:#x}")
+            shared = bool(flags & _SHARED)
+            _check(head, parts, shared=shared, most_head=self._most_head)
+        except FrameError:
+            self._broken = True
+            self._held.clear()
+            raise
+        start, end = _HEADER.size, _HEADER.size + head
+        self._need = end if shared else end + parts
+        if len(self._held) < self._need:
+            return None
+        frame = Frame(
+            head=bytes(self._held[start:end]),
+            parts=None if shared else bytes(self._held[end : self._need]),
+            size=parts,
+            shared=shared,
+        )
+        del self._held[: self._need]
+        self._need = _HEADER.size
+        return frame
+
+
+def _check(head: int, parts: int, *, shared: bool, most_head: int = MOST_HEAD) -> None:
+    if head > most_head:
+        raise FrameError(f"a message of {head:,} bytes; {most_head:,} are allowed")
+    most = MOST_SHARED if shared else MOST_INLINE
+    if parts > most:
+        raise FrameError(f"{parts:,} bytes beside a message; {most:,} are allowed")

@@ -1,0 +1,250 @@
+"""What host and worker say to each other: messages to bytes, and bytes to checked messages.
+
+``key`` is the nonce of the call or cell that a message belongs to: random, made by the host, so that code
+which only writes to the pipe cannot speak for a cell. Many bytes go beside a message (see ``packed``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from pyrepl3.config import ExecutorConfig, Limits
+from pyrepl3.errors import LimitName
+from pyrepl3.isolate.frames import FrameError
+from pyrepl3.records import (
+    Blocked,
+    Cell,
+    Display,
+    ExecutionMode,
+    Line,
+    Notice,
+    Output,
+    Placement,
+)
+
+KEY = 16
+"""Bytes of a key."""
+WINDOW = 1024 * 1024
+"""Characters of output of a cell that may be under way; then it waits until the host has taken some."""
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+# --- to the worker --------------------------------------------------------------------------------
+
+
+class Setup(_Message, frozen=True, kw_only=True):
+    """The first message: what the session needs. Answer: Ready.
+
+    ``asks``: somebody answers ``input()``. ``file``: what ``__main__.__file__`` is to be.
+    """
+
+    name: str
+    config: ExecutorConfig | None = None
+    limits: Limits | None = None
+    asks: bool = False
+    directory: str = ""
+    path: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
+    file: str = ""
+
+
+class Run(_Message, frozen=True, kw_only=True):
+    """Run a cell. Where more than WINDOW was written and not read it waits for Room."""
+
+    key: bytes
+    cell: Cell
+
+
+class Stop(_Message, frozen=True, kw_only=True):
+    """Interrupt a cell, or, with ``limit``, stop it for what it has used. Answer: Heard, at once."""
+
+    key: bytes
+    limit: LimitName | None = None
+    used: float = 0.0
+    allowed: float = 0.0
+
+
+class Room(_Message, frozen=True, kw_only=True):
+    """So many characters of a cell's output have been read."""
+
+    key: bytes
+    size: int
+
+
+type Asks = Literal["fetch", "variables", "tasks", "complete", "explain", "stack"]
+
+
+class Ask(_Message, frozen=True, kw_only=True):
+    """Answer a question. Answer: Answered."""
+
+    key: bytes
+    what: Asks
+    text: str = ""
+    cursor: int = 0
+
+
+class Checkpoint(_Message, frozen=True, kw_only=True):
+    """Take a snapshot. Answer: Answered, with a WireDelta."""
+
+    key: bytes
+
+
+class Mark(_Message, frozen=True, kw_only=True):
+    """The last snapshot is safe. Answer: Answered."""
+
+    key: bytes
+
+
+class Restore(_Message, frozen=True, kw_only=True):
+    """Replace the namespace. Answer: Answered, with what was lost."""
+
+    key: bytes
+    snapshot: msgspec.Raw
+
+
+class Given(_Message, frozen=True, kw_only=True):
+    """The answer to a Want. ``error`` names a builtin exception that is to be raised instead."""
+
+    n: int
+    text: str = ""
+    error: str = ""
+
+
+class Close(_Message, frozen=True, kw_only=True):
+    """Stop everything and end."""
+
+
+type ToWorker = Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Restore | Given | Close
+
+
+# --- to the host ----------------------------------------------------------------------------------
+
+
+class Ready(_Message, frozen=True, kw_only=True):
+    """The worker can run cells. ``unheld``: limits that do not hold here, and why."""
+
+    pid: int
+    unheld: Mapping[str, str] = {}
+
+
+class Began(_Message, frozen=True, kw_only=True):
+    """A cell begins to run: Started without its cell, which the host knows better."""
+
+    key: bytes
+    mode: ExecutionMode
+    placement: Placement
+    at: float = 0.0
+    known: bool = False
+    wrapped: bool = False
+
+
+class Told(_Message, frozen=True, kw_only=True):
+    """An event of a cell."""
+
+    key: bytes
+    event: Output | Display | Blocked | Notice | Line
+
+
+class WireError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An exception without its object: see ``errors.py`` beside this.
+
+    ``args`` is None where they are no plain values; ``extra`` has the attributes of a SyntaxError.
+    """
+
+    module: str
+    name: str
+    args: tuple[Any, ...] | None = None
+    shown: str = ""
+    text: str = ""
+    extra: Mapping[str, Any] = {}
+
+
+class Ended(_Message, frozen=True, kw_only=True):
+    """A cell is over: its outcome without cell and value."""
+
+    key: bytes
+    status: Literal["done", "failed", "interrupted"]
+    mode: ExecutionMode
+    placement: Placement
+    duration: float = 0.0
+    shown: bool = False
+    text: str = ""
+    data: Mapping[str, Any] = {}
+    error: WireError | None = None
+    traceback: str = ""
+    forced: bool = False
+    abandoned: bool = False
+    lost: Mapping[str, str] = {}
+
+
+class Heard(_Message, frozen=True, kw_only=True):
+    """A Stop has arrived, and the worker is at it."""
+
+    key: bytes
+
+
+class Answered(_Message, frozen=True, kw_only=True):
+    """The answer to a call: ``data`` is msgpack by what was asked; or an error."""
+
+    key: bytes
+    data: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: WireError | None = None
+
+
+class Want(_Message, frozen=True, kw_only=True):
+    """A cell asks for a line of text. Answer: Given, with the same ``n``."""
+
+    n: int
+    prompt: str
+    password: bool = False
+
+
+type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want
+
+type Message = ToWorker | ToHost
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=repr)  # a MIME bundle may hold any object
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)
+
+
+def encode(message: Message) -> bytes:
+    """A message as bytes. What a MIME bundle holds that is no plain value goes as its repr."""
+    return _encoder.encode(message)
+
+
+def pack(value: object) -> msgspec.Raw:
+    """A plain value as bytes that fit into a message."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def unpack[T](data: msgspec.Raw, kind: type[T]) -> T:
+    """The value again. Raises FrameError where it is of another type."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except Exception as error:  # as in _decode
+        raise FrameError(f"an answer that is none: {error}") from error
+
+
+def decode_in_worker(head: bytes) -> ToWorker:
+    """A message of the host. Raises FrameError for what is none."""
+    return _decode(_to_worker, head)
+
+
+def decode_in_host(head: bytes) -> ToHost:
+    """A message of a worker. Raises FrameError for what is none."""
+    return _decode(_to_host, head)
+
+
+def _decode[T](decoder: msgspec.msgpack.Decoder[T], head: bytes) -> T:
+    try:
+        return decoder.decode(head)
+    except Exception as error:  # msgspec's own, UnicodeDecodeError, RecursionError of a deep nest
+        raise FrameError(f"not a message: {error}") from error

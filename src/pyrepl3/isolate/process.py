@@ -1,0 +1,386 @@
+"""ProcessRunner: a Runner whose cells run in a worker process, which may die; the session does not.
+
+A worker that is gone is replaced when something is next asked of it, from the session's last epoch, and what
+happened is told. An interrupt escalates by itself: cancel the await or the loop, SIGINT, SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pyrepl3.errors import LimitExceededError, NamespaceError, WorkerDiedError
+from pyrepl3.isolate import messages as m
+from pyrepl3.isolate.flight import Flight
+from pyrepl3.isolate.frames import FrameError
+from pyrepl3.isolate.guard import Guard
+from pyrepl3.isolate.link import Link
+from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
+from pyrepl3.isolate.pool import Pool, shared_pool
+from pyrepl3.isolate.values import unpack_value
+from pyrepl3.records import Complete, Explain, Fetch, ModeReport, TaskInfo, Tasks, Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pyrepl3.config import ExecutorConfig, Limits
+    from pyrepl3.ports import Asker, Observer, Pace
+    from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot
+
+type Restorer = Callable[[Snapshot], Awaitable[dict[str, str]]]
+
+_START = 60.0  # seconds that a worker may take for its Setup
+_NAMED = 5  # cells that are named one by one
+_CLOSE = 5.0  # seconds that it may take to end
+
+
+class ProcessRunner:
+    """Cells of one session. To be used on one event loop; ``interrupt`` from any thread.
+
+    ``pool`` gives workers (None: the one of this process). ``config`` and ``limits`` hold in the worker;
+    the latter are proved there, and ``unheld`` names those that do not hold. ``grace`` is the time in
+    seconds that a worker which does not answer has until it is killed; one that answers has three times it.
+
+    ``revive`` is awaited with a function that restores a snapshot, when a worker is replaced: it gives
+    that the last epoch, and returns its number (0: there is none). ``when_died`` is told of a worker that
+    died while no cell ran.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pool: Pool | None = None,
+        config: ExecutorConfig | None = None,
+        limits: Limits | None = None,
+        ask: Asker | None = None,
+        file: str = "",
+        grace: float = 1.0,
+    ) -> None:
+        self.name = name
+        self.revive: Callable[[Restorer], Awaitable[int]] | None = None
+        self.when_died: Callable[[str], object] | None = None
+        self.unheld: dict[str, str] = {}
+        self._pool = pool
+        self._config = config
+        self._limits = limits
+        self._ask = ask
+        self._file = file
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.Lock()
+        self._link: Link | None = None
+        self._snapped: Link | None = None
+        self._flights: dict[str, Flight] = {}
+        self._unsaved: list[str] = []
+        """Cells that have run since the last mark."""
+        self._gone: list[str] = []
+        """Those of them whose worker died."""
+        self._happened = ""
+        """What the next cell is to be told."""
+        self._died = False
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker; None where none runs."""
+        return None if self._link is None else self._link.worker.pid
+
+    async def start(self) -> None:
+        """Have a worker now, not with the first cell. Raises WorkerDiedError."""
+        await self._ensure()
+
+    # --- the Runner port --------------------------------------------------------------------------
+
+    async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
+        """Run one cell to its outcome. Never raises for the user's code, nor for a worker that dies."""
+        self._check()
+        flight = self._flights[cell.id] = Flight(os.urandom(m.KEY), cell, observe, pace)
+        try:
+            try:
+                link = await self._ensure()
+            except WorkerDiedError as error:
+                flight.fail(error)
+                return flight.future.result()
+            if self._happened:
+                flight.notice("worker-replaced", self._happened)
+                self._happened, self._gone = "", []
+            self._guard(link, flight)
+            link.launch(flight)
+            if flight.presses:  # while the worker was not there
+                link.post(m.Stop(key=flight.key))
+                self._escalate(flight)
+            return await self._end_of(flight)
+        finally:
+            del self._flights[cell.id]
+
+    async def _end_of(self, flight: Flight) -> Outcome:
+        try:
+            return await asyncio.shield(flight.future)
+        except asyncio.CancelledError:
+            # The caller gives up: the cell must not go on behind its back.
+            self.interrupt(flight.cell.id)
+            while not flight.over:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([flight.future])
+            raise
+
+    def interrupt(self, cell_id: str | None = None) -> bool:
+        """Stop a cell (None: the one in the foreground). Any thread; returns at once."""
+        for name, flight in list(self._flights.items()):
+            chosen = not flight.cell.background if cell_id is None else name == cell_id
+            if chosen and not flight.over:
+                flight.presses += 1
+                link = self._link
+                if link is not None and flight.key in link.flights:
+                    link.post(m.Stop(key=flight.key))
+                    self._loop.call_soon_threadsafe(self._escalate, flight)
+                return True
+        return False
+
+    async def snapshot(self) -> Delta:
+        """What changed since the last mark. Raises WorkerDiedError where cells since then are lost."""
+        link = await self._ensure()
+        if self._gone:
+            gone, self._gone = self._gone, []
+            raise WorkerDiedError(f"the worker died before {_name(gone)} could be kept")
+        self._snapped = link
+        data, parts = await link.call(lambda key: m.Checkpoint(key=key))
+        return self._checked(link, lambda: unpack_delta(m.unpack(data, WireDelta), parts))
+
+    async def mark(self) -> None:
+        """The last snapshot is safe."""
+        link = self._snapped
+        self._unsaved.clear()
+        if link is not None and not link.lost:  # else a replacement starts from that epoch
+            with suppress(WorkerDiedError):
+                await link.call(lambda key: m.Mark(key=key))
+
+    async def restore(self, snapshot: Snapshot) -> dict[str, str]:
+        """Replace the namespace. Returns what could not come back."""
+        link = await self._ensure(revive=False)
+        lost = await self._restore_in(link, snapshot)
+        self._gone, self._happened = [], ""
+        self._unsaved.clear()
+        return lost
+
+    async def ask(self, question: Question) -> Any:
+        """Answer a question, also while a cell runs. Raises NamespaceError for what does not cross."""
+        link = await self._ensure()
+        match question:
+            case Fetch(name=name):
+                return await self._asked(link, "fetch", bytes, text=name)
+            case Variables():
+                return await self._asked(link, "variables", dict[str, str])
+            case Tasks():
+                return await self._asked(link, "tasks", tuple[TaskInfo, ...])
+            case Complete(source=source, cursor=cursor):
+                return await self._asked(
+                    link, "complete", tuple[str, ...], text=source, cursor=cursor
+                )
+            case Explain(source=source):
+                return await self._asked(link, "explain", ModeReport, text=source)
+
+    async def stack(self) -> str:
+        """Where each thread of the worker is: for whoever asks why nothing happens."""
+        found: str = await self._asked(await self._ensure(), "stack", str)
+        return found
+
+    async def aclose(self) -> None:
+        """Stop everything and end the worker. Idempotent."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        async with self._starting:
+            link = self._link
+        if link is None or link.lost:
+            return
+        link.post(m.Close())
+        for seconds in (_CLOSE, _CLOSE):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await link.gone.wait()
+                    return
+            link.end("it did not end in time")
+
+    # --- the worker -------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._closing is not None:
+            raise RuntimeError("the runner is closed")
+
+    async def _ensure(self, *, revive: bool = True) -> Link:
+        """The worker that there is, or a new one."""
+        link = self._link
+        if link is not None and not link.lost and not self._starting.locked():
+            return link
+        async with self._starting:
+            self._check()
+            link = self._link
+            if link is not None and not link.lost:
+                return link
+            link = await self._start()
+            if self._died:
+                await self._bring_back(link, revive=revive)
+            self._link = link
+            return link
+
+    async def _start(self) -> Link:
+        pool = self._pool or shared_pool()
+        worker = await asyncio.to_thread(pool.lease)
+        link = Link(worker, self._lost, ask=self._ask)
+        link.when_over = self._over
+        setup = m.Setup(
+            name=self.name,
+            config=self._config,
+            limits=self._limits,
+            asks=self._ask is not None,
+            directory=_directory(),
+            path=tuple(sys.path),
+            arguments=tuple(sys.argv),
+            environment=dict(os.environ),
+            file=self._file,
+        )
+        try:
+            link.post(setup)
+            async with asyncio.timeout(_START):
+                ready = await asyncio.shield(link.ready)
+        except TimeoutError:
+            link.end("it was not ready in time")
+            raise WorkerDiedError(f"no worker process: it was not ready in {_START:g} s") from None
+        except BaseException:
+            link.end("nobody waits for it any more")
+            raise
+        self.unheld = dict(ready.unheld)
+        return link
+
+    async def _bring_back(self, link: Link, *, revive: bool) -> None:
+        gone = self._gone
+        if revive and self.revive is not None:
+            epoch = await self.revive(lambda snapshot: self._restore_in(link, snapshot))
+            state = f"the session goes on from epoch {epoch}" if epoch else "it had no epoch yet"
+        else:
+            state = "the session is not kept, so its names are gone"
+        text = f"{self._happened}; {state}"
+        if gone:
+            text += f"; not in it: what {_name(gone)} did"
+        self._happened, self._died = text, False
+
+    async def _restore_in(self, link: Link, snapshot: Snapshot) -> dict[str, str]:
+        wire, parts = await asyncio.to_thread(pack_snapshot, snapshot)
+        packed = m.pack(wire)
+        data, _ = await link.call(lambda key: m.Restore(key=key, snapshot=packed), parts)
+        return self._checked(link, lambda: m.unpack(data, dict[str, str]))
+
+    async def _asked[T](
+        self, link: Link, what: m.Asks, kind: type[T], *, text: str = "", cursor: int = 0
+    ) -> Any:
+        data, _ = await link.call(lambda key: m.Ask(key=key, what=what, text=text, cursor=cursor))
+        found = self._checked(link, lambda: m.unpack(data, kind))
+        if what != "fetch":
+            return found
+        assert isinstance(found, bytes)
+        try:
+            return unpack_value(found)
+        except Exception as error:
+            raise NamespaceError(f"the worker sent no value for {text!r}: {error}") from error
+
+    def _checked[T](self, link: Link, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except FrameError as error:
+            link.end(f"it sent what is no answer ({error})")
+            raise WorkerDiedError(f"the worker process was ended: {error}") from error
+
+    # --- its end ----------------------------------------------------------------------------------
+
+    def _over(self, flight: Flight) -> None:
+        self._unsaved.append(flight.cell.id)
+
+    def _lost(self, link: Link) -> None:
+        """The worker is gone."""
+        what = link.describe()
+        running = [flight for flight in link.flights.values() if not flight.over]
+        for flight in running:
+            if flight.reason is not None:
+                flight.fail(flight.reason)
+            elif flight.presses or self._closing is not None:
+                what = "the worker process was ended, because a cell did not stop"
+                flight.interrupted()
+            else:
+                text = f"{what} while cell {flight.cell.n} ran"
+                if flight.last_output:
+                    text += f"; its last output: {flight.last_output[-200:]!r}"
+                number, code = link.cause()
+                flight.fail(WorkerDiedError(text, number, code, flight.last_output))
+        if self._closing is not None or link is not self._link:
+            return
+        self._died = True
+        self._gone = [*self._gone, *self._unsaved]
+        self._unsaved.clear()
+        self._happened = what
+        if not running and self.when_died is not None:
+            self.when_died(f"{what} while no cell ran; it is replaced before the next one")
+
+    # --- stopping ---------------------------------------------------------------------------------
+
+    def _escalate(self, flight: Flight) -> None:
+        """See to it that a cell which is to stop does: sooner or later by ending its worker."""
+        link = self._link
+        if flight.over or link is None:
+            return
+        if flight.presses > 2:
+            link.end("a cell did not stop")
+        if flight.escalating:
+            return
+        flight.escalating = True
+        grace = self._grace
+
+        def unheard(do: Callable[[], object]) -> None:
+            if not flight.over and not flight.heard:
+                do()
+
+        def kill() -> None:
+            if not flight.over:
+                link.end("a cell did not stop")
+
+        later = self._loop.call_later
+        flight.timers += (
+            later(grace / 4, unheard, lambda: link.worker.signal(signal.SIGINT)),
+            later(grace, unheard, kill),
+            # It has stages of its own, a second each (run/cancel.py).
+            later(3 * grace + 0.25, kill),
+        )
+
+    def _guard(self, link: Link, flight: Flight) -> None:
+        """Watch the limits of a cell from here, too."""
+        if self._limits is None:
+            return
+
+        def stop(error: LimitExceededError) -> None:
+            flight.reason = error
+            link.post(
+                m.Stop(key=flight.key, limit=error.limit, used=error.used, allowed=error.allowed)
+            )
+            self._escalate(flight)
+
+        Guard(self._limits, flight, link.worker.pid, stop, link.end).start()
+
+
+def _name(cells: list[str]) -> str:
+    if len(cells) > _NAMED:
+        return f"{len(cells)} cells up to {cells[-1]}"
+    return f"cell {cells[0]}" if len(cells) == 1 else f"cells {', '.join(cells)}"
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # it was removed
+        return ""
