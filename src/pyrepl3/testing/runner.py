@@ -172,14 +172,18 @@ async def _an_interrupt_stops_an_await_and_a_loop_and_nothing_else(desk: Desk) -
 
 
 async def _clean_up_runs_once_and_code_that_refuses_is_forced(desk: Desk) -> None:
-    source = "n = 0\nprint('up')\ntry:\n    while True: pass\nfinally: n += 1"
+    # It is up where an interrupt that comes at once is inside of the try.
+    source = "n = 0\ntry:\n    print('up')\n    while True: pass\nfinally: n += 1"
     running = desk.start(source)
     await desk.when_up(desk.runner.interrupt)
     assert isinstance(await running, Interrupted)
     after = await desk.run("n")
     assert isinstance(after, Done)
     assert after.text == "1"
-    refusing = "print('up')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    refusing = (
+        "n = 0\nwhile True:\n    try:\n        n += 1\n        if n == 1: print('up')\n"
+        "        while True: pass\n    except BaseException: pass"
+    )
     running = desk.start(refusing)
     await desk.when_up(desk.runner.interrupt)
     outcome = await running
