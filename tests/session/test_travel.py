@@ -297,3 +297,23 @@ async def test_a_closed_session_goes_nowhere(store):
     for call in (session.undo(), session.log(), session.fork("new"), session.gc()):
         with pytest.raises(SessionClosedError):
             await call
+
+
+async def test_what_is_only_read_after_a_restore_is_not_told_as_changed(tmp_path):
+    async with pyrepl3.open_session("s", store=tmp_path) as session:
+        await run(
+            session,
+            "rows = [3, 1, 2]\nalias = (rows, 'text', {1: 2.5, 'k': None})\ntext = 'a' * 5000",
+            "rows.append(4)",
+        )
+        await session.undo()
+        await run(session, "a = max(rows), len(text), alias[1]")
+    async with pyrepl3.open_session("s", store=tmp_path) as session:
+        await run(session, "b = max(rows), len(text), alias[1]")
+        await run(session, "rows.append(5)")
+        log = await session.log()
+    assert [(entry.added, entry.changed) for entry in log[-3:]] == [
+        (("a",), ()),
+        (("b",), ()),
+        ((), ("alias", "rows")),
+    ]
