@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pyrepl3.errors import StoreCorruptError, StoreError
+from pyrepl3.errors import SessionClosedError, StoreCorruptError, StoreError
 from pyrepl3.records import CHUNK
-from pyrepl3.store import mapping, packs
+from pyrepl3.store import buffers, mapping, packs
 from pyrepl3.store.buffers import find_stretches
 from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.testing.buffers import read_buffers
@@ -160,6 +160,57 @@ def test_a_bit_that_flipped_in_a_mapped_chunk_is_found_by_verify(path):
     store.close()
 
 
+@pytest.mark.skipif(not mapping.can_overlay(), reason="nothing is mapped here")
+def test_what_was_mapped_is_compared_slice_by_slice_when_there_is_time(path, monkeypatch):
+    monkeypatch.setattr(buffers, "CHECK_FIRST", 0)
+    monkeypatch.setattr(buffers, "SLICE", 10 * CHUNK)
+    fill(path)
+    flip(path / "pack-000001", 7 * CHUNK + 5)  # of the first x only
+    store = SqliteStore(path)
+    good, bad = store.load(2), store.load(1)
+    for snapshot in (good, bad):
+        snapshot.open(snapshot.blobs[-1].buffers[0])
+    calls = 1
+    while good.verify():
+        calls += 1
+    assert calls >= 4
+    with pytest.raises(StoreCorruptError, match="'x'"):
+        while bad.verify():
+            pass
+    while bad.verify():  # told once; the rest is compared
+        pass
+    store.close()
+    with pytest.raises(SessionClosedError):
+        bad.verify()
+
+
+@pytest.mark.skipif(not mapping.can_overlay(), reason="nothing is mapped here")
+def test_what_was_collected_meanwhile_is_not_compared(path, monkeypatch):
+    monkeypatch.setattr(buffers, "CHECK_FIRST", 0)
+    fill(path)
+    store = SqliteStore(path)
+    snapshot = store.load(2)
+    view = snapshot.open(snapshot.blobs[-1].buffers[0])
+    content = bytes(view)
+    at = store.commit(make_delta(deleted=("x", "v")), make_receipt(3), parent=2)
+    store.collect(keep=1)
+    assert list(path.glob("pack-*")) == []
+    assert not snapshot.verify()
+    assert bytes(view) == content
+    assert store.load().epoch == at
+    store.close()
+
+
+def test_little_that_is_mapped_is_compared_at_once(path):
+    fill(path)
+    flip(path / "pack-000001", 20 * CHUNK)
+    store = SqliteStore(path)
+    for epoch in (1, 2):
+        with pytest.raises(StoreCorruptError, match="'x'"):
+            open_x(store, epoch)
+    store.close()
+
+
 @pytest.mark.parametrize("chunk", [0, 40])
 def test_a_bit_that_flipped_where_a_stretch_begins_or_is_copied_is_found_at_once(path, chunk):
     fill(path)
@@ -287,9 +338,9 @@ def test_bytes_that_are_a_list_here_and_a_chunk_there_are_both(path):
 
     lists = [bytes(piece) for piece in make_buffer(content)[1].values() if len(piece) < CHUNK]
     assert len(lists) == 2
-    buffers = {"x": [lists[0], content, *lists], "y": [content]}
-    store.commit(make_delta(buffers=buffers), make_receipt(1), parent=0)
-    assert read_buffers(store.load()) == buffers
+    contents = {"x": [lists[0], content, *lists], "y": [content]}
+    store.commit(make_delta(buffers=contents), make_receipt(1), parent=0)
+    assert read_buffers(store.load()) == contents
     store.close()
 
 
@@ -407,8 +458,8 @@ def test_a_full_file_system_is_told_and_a_collection_makes_room(tmp_path, monkey
         at, n = 0, 0
 
         def commit():
-            buffers = {"x": [noise(n, 700_000)]}
-            return store.commit(make_delta(buffers=buffers), make_receipt(n), parent=at)
+            delta = make_delta(buffers={"x": [noise(n, 700_000)]})
+            return store.commit(delta, make_receipt(n), parent=at)
 
         with pytest.raises(StoreError, match="the disk is full: free some space"):
             while n < 30:

@@ -73,7 +73,9 @@ class Snapshot(Record, frozen=True, kw_only=True):
     Blobs are in the order of the epochs that wrote them. ``count`` is the highest cell count of any
     epoch in the store, so that no cell id is used twice. ``open`` gives the bytes of a buffer: writable,
     private to the caller, mapped lazily where the store can; it works until the store is closed, what
-    it gave lasts as long as somebody holds it. Raises StoreError. ``audited`` is that of the epoch.
+    it gave lasts as long as somebody holds it. Raises StoreError. What it has not compared with its
+    checksums at once ``verify`` compares, a few ms of work a call, which tells whether there is more
+    to do; it raises StoreCorruptError, and may be called again. ``audited`` is that of the epoch.
     """
 
     epoch: int = 0
@@ -82,6 +84,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     lost: Mapping[str, str] = {}
     engine: bytes = b""
     open: Callable[[Buffer], memoryview] | None = None
+    verify: Callable[[], bool] | None = None
     audited: bool = True
 
 

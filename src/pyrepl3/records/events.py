@@ -34,7 +34,8 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
     ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
-    ``"interrupting"``, ``"unprotected"``, ``"observer-failed"``, ``"asking"``.
+    ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"corrupt"``, ``"observer-failed"``,
+    ``"asking"``.
     """
 
     cell_id: str

@@ -85,6 +85,7 @@ class Session(Auditing, Asking):
         self._running: dict[str, Cell] = {}
         self._ended = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -321,6 +322,7 @@ class Session(Auditing, Asking):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PRESS):
                     await self._ended.wait()
+        await self._stop_checking()
         with suppress(Exception):  # told as a Notice; what was committed stays
             async with self._turn:
                 await self._audit(hurry=True)

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrepl3.errors import SessionClosedError, SessionError, StoreError
+from pyrepl3.errors import SessionClosedError, SessionError, StoreCorruptError, StoreError
 from pyrepl3.records import Notice, Restored
 from pyrepl3.session.past import check_known, find_before, find_difference, find_log, make_fork
 from pyrepl3.session.waiting import to_its_end
@@ -41,6 +41,7 @@ class Travel:
     _forget_commit: Callable[[], None]
     unaudited: bool
     _closing: asyncio.Task[None] | None
+    _checking: asyncio.Task[None] | None
 
     async def resume(self) -> None:
         """Go on from the last epoch in the store; called once, when the session is opened."""
@@ -102,8 +103,28 @@ class Travel:
         if self.unaudited:
             text = f"epoch {snapshot.epoch} was not audited: changes behind its cell's names may be missing"
             tell(Notice(cell_id="", kind="unaudited", text=text))
+        await self._stop_checking()
+        if snapshot.verify is not None:
+            self._checking = asyncio.create_task(self._check_rest(snapshot.verify, tell))
         if epoch is not None:
             await self._call(lambda: store.move(snapshot.epoch))
+
+    async def _check_rest(self, verify: Callable[[], bool], tell: Observer) -> None:
+        """Compare what was mapped with its checksums, bit by bit: commits come in between."""
+        more = True
+        while more:
+            try:
+                more = await self._call(verify)
+            except StoreCorruptError as error:
+                tell(Notice(cell_id="", kind="corrupt", text=str(error)))
+            except StoreError:
+                return  # closed, or it cannot be read now; what is read is compared the next time
+
+    async def _stop_checking(self) -> None:
+        task, self._checking = self._checking, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def history(self) -> Sequence[Epoch]:
         """The epochs that led here, oldest first, each with the record of its cell."""

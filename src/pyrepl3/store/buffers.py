@@ -1,8 +1,8 @@
 """A buffer in, its bytes out as one writable view: mapped where they lie in packs side by side, else read.
 
-What is read is compared with its digest. What is mapped is read by whoever touches it, so of each stretch
-only the first chunk is compared at once; ``verify`` compares the rest. A bit that flipped there is found by
-``verify``, a pack that was cut or is missing at once.
+What is read is compared with its digest. What is mapped is read by whoever touches it: the first 32 MiB of a
+snapshot, and the first chunk of each stretch, are compared at once, the rest slice by slice when there is
+time. A pack that was cut or is missing is told at once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pyrepl3.errors import StoreCorruptError
 from pyrepl3.records import CHUNK, Blob, Buffer
 from pyrepl3.store.chunks import Absent, digest_of, find_places, read_chunk, read_tree
 from pyrepl3.store.packs import PAGE, Packs
+from pyrepl3.store.trouble import corrupt, value_of
 
 MAP_FROM = 1024 * 1024
 """Bytes; smaller buffers are read and checked at once, since a mapping costs more than it saves."""
+CHECK_FIRST = 32 * 1024 * 1024
+"""Bytes of what a snapshot maps that are compared at once: 20 ms, and most sessions have no more."""
+SLICE = 8 * 1024 * 1024
+"""Bytes compared at a time later: a commit may have to wait for one, 5 ms."""
 _STRETCH = 4 * CHUNK  # shorter ones are copied: the kernel allows 65,530 mappings a process
 
 
@@ -29,6 +35,27 @@ class Stretch(msgspec.Struct):
     pack: int
     at: int
     chunks: list[tuple[bytes, int]]  # digest and size
+
+    def equals(self, view: memoryview) -> bool:
+        """Whether these are the bytes that were written."""
+        at = 0
+        for digest, size in self.chunks:
+            if digest_of(view[at : at + size]) != digest:
+                return False
+            at += size
+        return True
+
+    def cut(self, size: int) -> tuple[Stretch, Stretch | None]:
+        """The first chunks, ``size`` bytes or a little more, and the others."""
+        count = -(-size // CHUNK)
+        if count >= len(self.chunks):
+            return self, None
+        size = count * CHUNK  # only the last chunk is shorter
+        first = Stretch(self.start, size, self.pack, self.at, self.chunks[:count])
+        rest = self.size - size
+        return first, Stretch(
+            self.start + size, rest, self.pack, self.at + size, self.chunks[count:]
+        )
 
 
 def find_stretches(db: sqlite3.Connection, packs: Packs, buffer: Buffer) -> list[Stretch]:
@@ -53,44 +80,85 @@ def find_stretches(db: sqlite3.Connection, packs: Packs, buffer: Buffer) -> list
     return found
 
 
-def find_holders(blobs: Iterable[Blob]) -> dict[bytes, list[str]]:
-    """The names that each buffer is part of, by its root."""
-    found: dict[bytes, list[str]] = {}
-    for blob in blobs:
-        for buffer in blob.buffers:
-            names = found.setdefault(buffer.root, [])
-            names += [name for name in blob.names if name not in names]
-    return found
+class Opener:
+    """Opens the buffers of one snapshot, and compares what it has mapped with the digests, bit by bit.
 
+    Both raise StoreCorruptError, which names the names that it concerns, and OSError.
+    """
 
-def open_buffer(db: sqlite3.Connection, packs: Packs, buffer: Buffer) -> memoryview:
-    """The bytes of a buffer: writable, private, checked as far as they are read. Raises Absent, OSError."""
-    stretches = find_stretches(db, packs, buffer)
-    if buffer.size >= MAP_FROM and any(_is_long(each) for each in stretches):
-        from pyrepl3.store import mapping  # noqa: PLC0415 - ctypes, for big buffers only
+    def __init__(self, blobs: Iterable[Blob], packs: Packs, where: str) -> None:
+        self._packs, self._where = packs, where
+        self._names: dict[bytes, list[str]] = {}  # by the root of a buffer
+        for blob in blobs:
+            for buffer in blob.buffers:
+                names = self._names.setdefault(buffer.root, [])
+                names += [name for name in blob.names if name not in names]
+        self._now = CHECK_FIRST  # bytes that may still be compared at once
+        self._later: list[tuple[Stretch, bytes]] = []  # mapped, not compared yet; with the root
 
-        if mapping.can_overlay():
-            memory = mapping.reserve(buffer.size)
-            view = memoryview(memory)[: buffer.size]
-            for each in stretches:
-                if not _is_long(each):
-                    _copy(db, packs, each, view)
-                    continue
-                fd = packs.find(each.pack)
-                end = each.at + each.size + -each.size % PAGE
-                if fd is None or packs.size(each.pack) < end:
-                    raise Absent  # touching it would end the process with SIGBUS
-                if not mapping.overlay(memory, each.start, each.size, fd, each.at):
-                    break  # the kernel refuses more mappings: start anew, and read all
-                digest, size = each.chunks[0]
-                if digest_of(view[each.start : each.start + size]) != digest:
-                    raise Absent
-            else:
-                return view
-    view = memoryview(bytearray(buffer.size))
-    for each in stretches:
-        _copy(db, packs, each, view)
-    return view
+    def open(self, db: sqlite3.Connection, buffer: Buffer) -> memoryview:
+        """The bytes of a buffer: writable, private."""
+        try:
+            return self._open(db, buffer)
+        except Absent:
+            raise self._corrupt(buffer.root) from None
+
+    def verify(self) -> bool:
+        """Compare some more of what is mapped, a few ms of work; whether there is more to compare.
+
+        What was wrong is told once. A pack that was collected meanwhile is left out: no epoch needs it.
+        """
+        left = SLICE
+        while self._later and left > 0:
+            stretch, root = self._later.pop()
+            if stretch.pack not in self._packs.ends:
+                continue
+            some, rest = stretch.cut(left)
+            if rest is not None:
+                self._later.append((rest, root))
+            left -= some.size
+            room = memoryview(bytearray(some.size))
+            if not self._packs.read_into((some.pack, some.at), room) or not some.equals(room):
+                raise self._corrupt(root)
+        return bool(self._later)
+
+    def _corrupt(self, root: bytes) -> StoreCorruptError:
+        return corrupt(self._where, value_of(self._names.get(root, ())))
+
+    def _open(self, db: sqlite3.Connection, buffer: Buffer) -> memoryview:
+        packs = self._packs
+        stretches = find_stretches(db, packs, buffer)
+        mapped: list[tuple[Stretch, bytes]] = []
+        if buffer.size >= MAP_FROM and any(_is_long(each) for each in stretches):
+            from pyrepl3.store import mapping  # noqa: PLC0415 - ctypes, for big buffers only
+
+            if mapping.can_overlay():
+                memory = mapping.reserve(buffer.size)
+                view = memoryview(memory)[: buffer.size]
+                for each in stretches:
+                    if not _is_long(each):
+                        _copy(db, packs, each, view)
+                        continue
+                    fd = packs.find(each.pack)
+                    end = each.at + each.size + -each.size % PAGE
+                    if fd is None or packs.size(each.pack) < end:
+                        raise Absent  # touching it would end the process with SIGBUS
+                    if not mapping.overlay(memory, each.start, each.size, fd, each.at):
+                        break  # the kernel refuses more mappings: start anew, and read all
+                    # The first chunk at least: it tells whether the pack is the right one.
+                    now, later = each.cut(max(self._now, 1))
+                    if not now.equals(view[now.start : now.start + now.size]):
+                        raise Absent
+                    self._now -= now.size
+                    if later is not None:
+                        mapped.append((later, buffer.root))
+                else:
+                    self._later += mapped
+                    return view
+        view = memoryview(bytearray(buffer.size))
+        for each in stretches:
+            _copy(db, packs, each, view)
+        return view
 
 
 def _is_long(stretch: Stretch) -> bool:
@@ -106,8 +174,5 @@ def _copy(db: sqlite3.Connection, packs: Packs, stretch: Stretch, view: memoryvi
     part = view[stretch.start : stretch.start + stretch.size]
     if stretch.at < 0 or not packs.read_into((stretch.pack, stretch.at), part):
         raise Absent
-    at = 0
-    for digest, size in stretch.chunks:
-        if digest_of(part[at : at + size]) != digest:
-            raise Absent
-        at += size
+    if not stretch.equals(part):
+        raise Absent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ from pyrepl3.errors import (
 from pyrepl3.records import Blob, Buffer, Collected, Delta, Epoch, KeptName, Receipt, Snapshot
 from pyrepl3.store.batch import Batch
 from pyrepl3.store.blobs import read_state
-from pyrepl3.store.buffers import find_holders, open_buffer
+from pyrepl3.store.buffers import Opener
 from pyrepl3.store.changes import (
     NameMap,
     encode,
@@ -32,7 +32,6 @@ from pyrepl3.store.changes import (
     wants_keyframe,
     write_keyframe,
 )
-from pyrepl3.store.chunks import Absent
 from pyrepl3.store.folding import Folding
 from pyrepl3.store.forks import copy_line, copy_session
 from pyrepl3.store.garbage import drop, give_back
@@ -51,7 +50,7 @@ from pyrepl3.store.opening import make_directory, open_database
 from pyrepl3.store.packs import Packs, sync
 from pyrepl3.store.schema import connect, read_head, write_head
 from pyrepl3.store.text import encode_receipt
-from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain, value_of
+from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
 from pyrepl3.store.verify import verify_all, verify_state
 
 
@@ -152,13 +151,26 @@ class SqliteStore:
             )
             query = "SELECT audit FROM epoch WHERE id = ?"
             (mark,) = db.execute(query, (number,)).fetchone() or (0,)
+            opener = Opener(blobs, self._packs, self._where)
+
+            def open_one(buffer: Buffer) -> memoryview:
+                with self._border("load"):
+                    return opener.open(self._use(), buffer)
+
+            def verify() -> bool:
+                with self._border("verify"):
+                    self._use()
+                    return opener.verify()
+
+            buffers = any(blob.buffers for blob in blobs)
             return Snapshot(
                 epoch=number,
                 count=self._count,
                 blobs=blobs,
                 lost=lost,
                 engine=engine,
-                open=self._opener(blobs),
+                open=open_one if buffers else None,
+                verify=verify if buffers else None,
                 audited=not number or is_audited(number, mark, self._where),
             )
 
@@ -337,21 +349,6 @@ class SqliteStore:
             raise
         batch.done()
         self._folding.wrote(batch.size + len(row[3]) + len(row[4]))
-
-    def _opener(self, blobs: Sequence[Blob]) -> Callable[[Buffer], memoryview] | None:
-        holders = find_holders(blobs)
-        if not holders:
-            return None
-
-        def open_one(buffer: Buffer) -> memoryview:
-            with self._border("load"):
-                try:
-                    return open_buffer(self._use(), self._packs, buffer)
-                except Absent:
-                    names = value_of(holders.get(buffer.root, ()))
-                    raise corrupt(self._where, names) from None
-
-        return open_one
 
     def _measure(self) -> int:
         """Bytes that epochs take: packs, and the database with its log folded."""
