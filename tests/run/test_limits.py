@@ -169,6 +169,27 @@ async def test_a_cell_by_which_the_process_grows_too_much_is_stopped(source):
         assert (await session.run("data = None; 1 + 1")).value == 2
 
 
+ONE_CALL = {
+    "plain": "data = b'x' * 2 ** 28",
+    "await": "import asyncio\nawait asyncio.sleep(0)\ndata = b'x' * 2 ** 28",
+    "blocking": "import time\ntime.sleep(0)\ndata = b'x' * 2 ** 28",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ONE_CALL.values(), ids=ONE_CALL)
+async def test_one_huge_allocation_in_c_is_noticed_when_the_call_is_over(source):
+    """Nothing can look while the call holds the GIL; the cell may have come to its end by then."""
+    async with open_session(limits=Limits(memory=100 * MiB)) as session:
+        await session.run("kept = 1")
+        outcome = await session.run(source)
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, LimitExceededError)
+        assert outcome.error.limit == "memory"
+        assert outcome.error.used > 200 * MiB
+        assert (await session.run("data = None; kept")).value == 1
+
+
 async def test_a_limit_that_is_kept_costs_nothing():
     async with open_session(config=ExecutorConfig(denied_modules=None)) as session:
         assert (await session.run("import asyncio\nawait asyncio.sleep(0, 5)")).value == 5

@@ -35,6 +35,7 @@ class Stop:
         "asked",
         "delivered",
         "due",
+        "looked",
         "place",
         "raised",
         "reason",
@@ -57,7 +58,8 @@ class Stop:
         """Which task held the loop when it was last looked at."""
         self.place: tuple[int, int] | None = None
         """Where the cell's thread stood when it was last looked at, and since when."""
-        self.seen = 0.0
+        self.seen = self.looked = 0.0
+        """When the thread moved last, and when it was looked at last."""
 
 
 class Group:

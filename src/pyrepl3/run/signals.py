@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # once too often; Go's runtime takes it for the same reasons (src/runtime/signal_unix.go).
 _KICK = getattr(signal, "SIGURG", None)
 _LATER = (0.0, 0.02, 0.1)  # seconds between a Ctrl-C and the kicks that follow it
-_ANSWER = 0.3  # seconds until a Ctrl-C counts as unheard: after the last kick
+_ANSWER = 0.2  # seconds after the last kick until a Ctrl-C counts as unheard
 _IN_A_ROW = 5.0  # seconds after which an unheard Ctrl-C does not count any more
 
 
@@ -113,7 +113,11 @@ class MainThread:
                     self._pressed += [time.monotonic()] * presses
                     for delay in _LATER:
                         WATCHDOG.call_later(delay, kick)
-                    WATCHDOG.call_later(_ANSWER, self._look)
+                    WATCHDOG.call_later(_LATER[-1], self._wait)
+
+    def _wait(self) -> None:
+        # From here on: where the watchdog comes late, all that was due runs at once.
+        WATCHDOG.call_later(_ANSWER, self._look)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -121,6 +125,7 @@ class MainThread:
         if presses <= self._told:
             return
         if not self._told:
-            self._asked = self._interrupt()
+            self._asked = True
+            self._asked = bool(self._pressed) and self._interrupt()  # else heard in between
         self._told = presses
         self._unheard(presses)

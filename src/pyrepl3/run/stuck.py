@@ -6,6 +6,7 @@ In its way may be another task that holds the loop, a loop that the cell runs it
 from __future__ import annotations
 
 import asyncio
+import selectors
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pyrepl3.run.execution import Execution, Stop
 
 STUCK = 0.1  # seconds without a move until a call counts as one that cannot be broken
+LATE = 0.1  # seconds between two looks that show that the machine is busy: then nobody moves
 
 
 def look(execution: Execution, stop: Stop, now: float) -> None:
@@ -32,6 +34,9 @@ def look(execution: Execution, stop: Stop, now: float) -> None:
     frame = sys._current_frames().get(thread)  # noqa: SLF001  the documented way
     if frame is None:
         return
+    if stop.looked and now - stop.looked > LATE:
+        stop.seen += now - stop.looked
+    stop.looked = now
     armed = execution in MONITOR.armed
     if not armed:
         _throw(execution, stop, thread, frame)
@@ -45,6 +50,8 @@ def look(execution: Execution, stop: Stop, now: float) -> None:
             stop.delivered = True  # it moved, so it was hit: now it cleans up
     elif hit is not None and (stop.stage == 1 or now - hit[1] < STUCK):
         stop.seen = now  # it runs Python, cleaning up or refusing; the next stage sees to that
+    elif _is_idle(frame, loop):
+        stop.seen = now  # it was woken, and will answer
     # Our own code waits for a reader or an answer, and looks by itself.
     elif now - stop.seen >= STUCK and not called_by_us(frame):
         stop.seen = now
@@ -87,6 +94,15 @@ def _throw(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> N
     elif holder in execution.group.targets:
         stop.thrown = True
         throw(thread, asyncio.CancelledError)
+
+
+def _is_idle(frame: FrameType, loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether ``loop`` waits for events: on a busy machine it takes its time to wake."""
+    return (
+        loop is not None
+        and frame.f_code.co_filename == selectors.__file__
+        and _find_loop(frame) is loop
+    )
 
 
 _RUN_FOREVER = asyncio.BaseEventLoop.run_forever.__code__
