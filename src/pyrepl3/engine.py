@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
     from pyrepl3.run.host import LoopHost
     from pyrepl3.session.control import Reply, Request
+    from pyrepl3.snapshot.process import Process
     from pyrepl3.store.directory import SessionDirectory
     from pyrepl3.store.directory import SessionInfo as SessionInfo  # noqa: PLC0414 - front ends too
 
@@ -39,6 +40,8 @@ def open_session(
     stages: Sequence[Stage] = (),
     durability: Durability | None = None,
     resonate: str | None = None,
+    process: bool | None = None,
+    recompute: bool = False,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -49,6 +52,11 @@ def open_session(
     What steps of cells came to is kept in files of the session's own directory, or on the Resonate server
     at the URL ``resonate`` (``$RESONATE_TOKEN`` is its token), or by ``durability``.
 
+    ``process``: the process is the session's, and what belongs to all of it (``random``, ``os.environ``,
+    the working directory, …) is kept and comes back with it; None: on a command line only.
+    ``recompute``: names that could not be kept are made again, by the cells that made them, as
+    ``Session.restore`` does.
+
     Entering raises SessionInUseError, StoreError, ValueError for a bad name.
     """
     return Opening(
@@ -58,6 +66,8 @@ def open_session(
         observe=observe,
         ask=ask,
         stages=stages,
+        process=process,
+        recompute=recompute,
         durability=durability,
         resonate=resonate,
     )
@@ -87,6 +97,8 @@ class Opening:
         observe: Observer | None,
         ask: Asker | None,
         stages: Sequence[Stage],
+        process: bool | None,
+        recompute: bool,
         durability: Durability | None,
         resonate: str | None,
     ) -> None:
@@ -96,6 +108,7 @@ class Opening:
         self._observe = observe
         self._ask = ask
         self._stages = stages
+        self._process, self._recompute = process, recompute
         self._durability = durability
         self._resonate = resonate
         self.host: LoopHost | None = None
@@ -112,7 +125,9 @@ class Opening:
         store = await self._open_store()
         try:
             module = None if self.host is None else fresh_main()
-            manager = NamespaceManager(name=self._name or "session", module=module)
+            manager = NamespaceManager(
+                name=self._name or "session", module=module, process=self._make_process(store)
+            )
             manager.get_for_execution()["display"] = display
             runner = ThreadRunner(
                 manager,
@@ -137,7 +152,7 @@ class Opening:
                 store.close()
             raise
         try:
-            await session.resume()
+            await session.resume(recompute=self._recompute)
             await self._open_control(session)
         except BaseException:
             await session.aclose()
@@ -152,6 +167,14 @@ class Opening:
         with suppress(OSError):  # a file system without sockets
             await control.open()
             self._control = control
+
+    def _make_process(self, store: Store | None) -> Process | None:
+        owned = self.host is not None if self._process is None else self._process
+        if not owned or store is None:
+            return None
+        from pyrepl3.snapshot.process import Process  # noqa: PLC0415  kept sessions only
+
+        return Process()
 
     async def _open_store(self) -> Store | None:
         if self._store is not None and not isinstance(self._store, (str, Path)):

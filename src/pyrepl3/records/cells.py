@@ -43,7 +43,8 @@ class Cell(Record, frozen=True, kw_only=True):
 
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
     ``filename`` is what tracebacks show; ``first_line`` (from 1) is the line of ``filename`` on
-    which ``source`` starts. ``base`` is the epoch that it starts from (0: none).
+    which ``source`` starts. ``base`` is the epoch that it starts from (0: none). ``only``: the names whose
+    binding it may change (None: all); others are what they were before, when it is over.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Cell(Record, frozen=True, kw_only=True):
     first_line: int = 1
     background: bool = False
     base: int = 0
+    only: frozenset[str] | None = None
 
     @property
     def durable_name(self) -> str:

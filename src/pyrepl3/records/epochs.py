@@ -76,6 +76,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     it gave lasts as long as somebody holds it. Raises StoreError. What it has not compared with its
     checksums at once ``verify`` compares, a few ms of work a call, which tells whether there is more
     to do; it raises StoreCorruptError, and may be called again. ``audited`` is that of the epoch.
+    ``makers`` has, for names in ``lost``, the number of the cell that made them.
     """
 
     epoch: int = 0
@@ -86,6 +87,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     open: Callable[[Buffer], memoryview] | None = None
     verify: Callable[[], bool] | None = None
     audited: bool = True
+    makers: Mapping[str, int] = {}
 
 
 type ReceiptStatus = Literal["done", "failed", "interrupted"]

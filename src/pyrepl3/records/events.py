@@ -34,8 +34,8 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
     ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
-    ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"corrupt"``, ``"observer-failed"``,
-    ``"asking"``.
+    ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"dropped"``,
+    ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``.
     """
 
     cell_id: str
@@ -66,11 +66,12 @@ class Committed(Record, tag=True, frozen=True, kw_only=True):
 
 
 class Restored(Record, tag=True, frozen=True, kw_only=True):
-    """The namespace came back from ``epoch``."""
+    """The namespace came back from ``epoch``; ``recomputed`` names by running their cells again."""
 
     epoch: int
     names: frozenset[str]
     lost: Mapping[str, str] = {}
+    recomputed: frozenset[str] = frozenset()
 
 
 type Event = Started | Output | Display | Blocked | Notice | Line | Finished | Committed | Restored

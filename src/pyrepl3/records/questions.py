@@ -40,4 +40,8 @@ class Explain(Record, frozen=True, kw_only=True):
     source: str
 
 
-type Question = Fetch | Variables | Tasks | Complete | Explain
+class Notes(Record, frozen=True, kw_only=True):
+    """Ask what the last restore did not do quite as it was. Answer: a tuple of str."""
+
+
+type Question = Fetch | Variables | Tasks | Complete | Explain | Notes

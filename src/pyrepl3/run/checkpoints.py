@@ -14,8 +14,11 @@ import msgspec
 
 from pyrepl3.run.namespace import ENGINE_NAMES
 from pyrepl3.snapshot.delta import Snapshotter
+from pyrepl3.snapshot.process import is_kept
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyrepl3.records import Delta, Snapshot
     from pyrepl3.run.namespace import NamespaceManager
     from pyrepl3.snapshot.audit import Audit
@@ -29,14 +32,22 @@ class Checkpoints:
         self._snapshotter = Snapshotter(
             namespace.get_for_execution(), module=namespace.module_name, skip=ENGINE_NAMES
         )
+        self._process = namespace.process
+        self.notes: list[str] = []
+        """What the last restore did not do quite as it was."""
         self._audit: Audit | None = None  # running, or finished with no cell since
 
-    def delta(self, *, busy: bool) -> Delta:
-        """The changes. ``busy``: something still runs that may touch any name."""
+    def delta(self, *, busy: bool, beside: Sequence[str] = ()) -> Delta:
+        """The changes. ``busy``: something still runs that may touch any name; ``beside`` tells what."""
         audit = self._audit
         audited = audit is not None and audit.finished
         touched = self._namespace.touched if audited or not busy else None
-        delta = self._snapshotter.delta(touched, extra=self._namespace.engine_state())
+        extra = self._namespace.engine_state()
+        if beside:
+            extra["beside"] = list(beside)
+        if self._process is not None:
+            extra |= self._process.changes()
+        delta = self._snapshotter.delta(touched, extra=extra)
         late: frozenset[str] = frozenset()
         if audited and audit is not None:
             stored = frozenset(name for blob in delta.blobs for name in blob.names)
@@ -83,6 +94,27 @@ class Checkpoints:
     def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back: name to reason."""
         self.begin()
-        lost, extra = self._snapshotter.restore(snapshot)
+        process = self._process
+        notes: list[str] = []
+        if process is None:
+            lost, extra = self._snapshotter.restore(snapshot)
+        else:
+            lost, extra = self._snapshotter.restore(
+                snapshot, lambda state: notes.extend(process.prepare(state))
+            )
+            notes += process.resume(extra)
+        for name, n in snapshot.makers.items():
+            if name in lost:
+                lost[name] = f"{lost[name]} (made by cell {n})"
         self._namespace.take_engine_state(extra, lost)
+        if process is None and any(map(is_kept, extra)):
+            parts = ", ".join(key.partition(":")[2] for key in extra if is_kept(key))
+            notes.append(
+                f"changed for the whole process, and left alone: {parts}; "
+                "open_session(..., process=True) restores that"
+            )
+        notes += [f"{path} is lost: {why}" for path, why in self._snapshotter.dropped.items()]
+        told = extra.get("beside", [])
+        assert isinstance(told, list)
+        self.notes = [*notes, *self._snapshotter.notes, *told]
         return lost

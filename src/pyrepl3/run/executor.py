@@ -21,10 +21,10 @@ from pyrepl3.records import (
 )
 from pyrepl3.run.cancel import GRACE
 from pyrepl3.run.cells import CellRunner
-from pyrepl3.run.coroutines import CoroutineManager, find_tasks
+from pyrepl3.run.coroutines import CoroutineManager, describe_task, find_tasks
 from pyrepl3.run.execution import Execution
 from pyrepl3.run.loop import EventLoopCoordinator
-from pyrepl3.run.namespace import NamespaceManager
+from pyrepl3.run.namespace import ENGINE_NAMES, NamespaceManager
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.output import Routing
 from pyrepl3.run.scopes import CellSteps
@@ -219,15 +219,39 @@ class AsyncExecutor(CellRunner):
         self.namespace.count = max(self.namespace.count, cell.n)
         if self._kept is not None:
             self._kept.begin()
+        if cell.only is not None:
+            return await self._run_bound(cell, observe, cell.only)
         return await self._run(cell, observe, pace)
+
+    async def _run_bound(self, cell: Cell, observe: Observer, only: frozenset[str]) -> Outcome:
+        """Run a cell of which only some bindings count."""
+        names = self._dict
+        before = dict(names)
+        try:
+            return await self._run(cell, observe)
+        finally:
+            for name in [name for name in names if name not in before and name not in only]:
+                if name not in ENGINE_NAMES:
+                    del names[name]
+            for name, value in before.items():
+                if name not in only and name not in ENGINE_NAMES:
+                    names[name] = value
 
     async def snapshot(self) -> Delta:
         """What changed since the last ``mark``. On the loop that the cells run on, between cells."""
         # Whatever still runs may touch anything.
-        busy = bool(self._running) or any(
-            True for _ in find_tasks(asyncio.get_running_loop(), self._group)
-        )
-        return self._checkpoints().delta(busy=busy)
+        tasks = list(find_tasks(asyncio.get_running_loop(), self._group))
+        beside = [
+            f"background task {info.name!r} of cell {info.cell_id} was running, and ended with its process"
+            for info in sorted(map(describe_task, tasks), key=lambda info: info.name)
+        ]
+        beside += [f"cell {name} was running, and was not run again" for name in self._running]
+        return self._checkpoints().delta(busy=bool(beside), beside=beside)
+
+    @property
+    def restore_notes(self) -> tuple[str, ...]:
+        """What the last restore did not do quite as it was."""
+        return tuple(self._checkpoints().notes)
 
     async def mark(self) -> None:
         """The last snapshot is safe."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyrepl3.lang.compile import CompiledCell
+    from pyrepl3.snapshot.process import Process
 
 ENGINE_NAMES = frozenset(
     {
@@ -72,8 +73,11 @@ class NamespaceManager:
         *,
         name: str | None = None,
         module: ModuleType | None = None,
+        process: Process | None = None,
     ) -> None:
         self.resonate = resonate
+        self.process = process
+        """The state of the process, where it belongs to this namespace and is kept with it."""
         self.name = unique_prefix(name or "cells")
         if module is None:
             module = ModuleType(f"pyrepl3.cells.{self.name}", None)
@@ -183,12 +187,17 @@ class NamespaceManager:
     def engine_state(self) -> dict[str, Any]:
         """What belongs to the session beside its names: flags, context variables, sources, count."""
         missing = object()
-        variables = [
-            (variable, value)
-            for variable, value in self.context.items()
-            if variable is not CURRENT and self._base_context.get(variable, missing) is not value
-        ]
+        variables = []
+        decimal = {}
+        for variable, value in self.context.items():
+            if variable is CURRENT or self._base_context.get(variable, missing) is value:
+                continue
+            if variable.name == "decimal_context":  # C code's own: nobody can refer to it
+                decimal["context"] = value
+            else:
+                variables.append((variable, value))
         return {
+            **({"decimal": decimal} if decimal else {}),
             "flags": self.flags,
             "contextvars": variables,
             "sources": self.sources.living(),
@@ -201,6 +210,10 @@ class NamespaceManager:
         self.context = contextvars.Context()
         for variable, value in (*self._base_context.items(), *state.get("contextvars", ())):
             self.context.run(variable.set, value)
+        if "decimal" in state:
+            from decimal import setcontext  # noqa: PLC0415  only where cells used it
+
+            self.context.run(setcontext, state["decimal"]["context"])
         self.sources.restore(state.get("sources", {}))
         self.lost = {**state.get("lost", {}), **lost}
         self.forget_touched()
@@ -208,6 +221,8 @@ class NamespaceManager:
     def note(self, compiled: CompiledCell) -> None:
         """A cell is about to run: remember what it may touch, and what later cells inherit."""
         self.flags = compiled.flags
+        if self.process is not None:
+            self.process.saw(compiled.names)
         touched = self.touched
         if touched is not None:
             touched.update(compiled.names)

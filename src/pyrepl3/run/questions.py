@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import NamespaceError
-from pyrepl3.records import Complete, Explain, Fetch, Tasks, Variables
+from pyrepl3.records import Complete, Explain, Fetch, Notes, Tasks, Variables
 from pyrepl3.run.complete import complete
 from pyrepl3.run.coroutines import describe_task, find_tasks
 
@@ -30,6 +30,8 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
         case Tasks():
             tasks = find_tasks(asyncio.get_running_loop(), group)
             return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))
+        case Notes():
+            return executor.restore_notes
         case Complete(source=source, cursor=cursor):
             return complete(source, cursor, names)
         case Explain(source=source):

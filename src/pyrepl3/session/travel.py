@@ -6,9 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyrepl3.errors import SessionClosedError, SessionError, StoreCorruptError, StoreError
-from pyrepl3.records import Notice, Restored
+from pyrepl3.records import Notes, Notice, Restored
 from pyrepl3.session.past import check_known, find_before, find_difference, find_log, make_fork
+from pyrepl3.session.recompute import find_makers, recompute_names
 from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
@@ -43,18 +46,20 @@ class Travel:
     _closing: asyncio.Task[None] | None
     _checking: asyncio.Task[None] | None
 
-    async def resume(self) -> None:
+    async def resume(self, *, recompute: bool = False) -> None:
         """Go on from the last epoch in the store; called once, when the session is opened."""
         if self._store is not None:
-            await self._load(None)
+            await self._load(None, recompute=recompute)
 
-    async def restore(self, epoch: int) -> Mapping[str, str]:
+    async def restore(self, epoch: int, *, recompute: bool = False) -> Mapping[str, str]:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
 
-        Nothing is deleted: the next cell starts a new line from there. Background tasks go on. Raises
-        SessionError while a cell runs, EpochNotFoundError, StoreError.
+        Nothing is deleted: the next cell starts a new line from there. Background tasks go on.
+        ``recompute``: names that could not be kept are made again by running the cells that made them.
+        Of such a cell only these names are taken; what else it does (files, messages, objects that it
+        changes) it does again. Raises SessionError while a cell runs, EpochNotFoundError, StoreError.
         """
-        return await self._travel("restore", lambda _: epoch)
+        return await self._travel("restore", lambda _: epoch, recompute=recompute)
 
     async def undo(self, n: int = 1) -> Mapping[str, str]:
         """Go back to before the last ``n`` cells of this line. Returns ``lost``.
@@ -66,43 +71,65 @@ class Travel:
             "undo", lambda store: find_before(store, self.epoch, n, name=self.name)
         )
 
-    async def _travel(self, what: str, find: Callable[[Store], int]) -> Mapping[str, str]:
+    async def _travel(
+        self, what: str, find: Callable[[Store], int], *, recompute: bool = False
+    ) -> Mapping[str, str]:
         store = self._kept()
         self._check_idle(what)
         async with self._turn:
             self._check()
             self._check_idle(what)  # one that ended just now may have been followed by another
-            await to_its_end(self._go(store, find))
+            await to_its_end(self._go(store, find, recompute=recompute))
         return self.lost
 
-    async def _go(self, store: Store, find: Callable[[Store], int]) -> None:
+    async def _go(
+        self, store: Store, find: Callable[[Store], int], *, recompute: bool = False
+    ) -> None:
         epoch = await self._call(lambda: find(store))
         try:
-            await self._load(epoch)
+            await self._load(epoch, recompute=recompute)
         except StoreError:
             await self._call(lambda: check_known(store, epoch, name=self.name))
             raise
 
-    async def _load(self, epoch: int | None) -> None:
+    async def _load(self, epoch: int | None, *, recompute: bool = False) -> None:
         store = self._store
         assert store is not None
         snapshot = await self._call(lambda: store.load(epoch))
         self.count = max(self.count, snapshot.count)
         if epoch is None and snapshot.epoch == 0:
             return
+        makers: dict[str, Cell] = {}
+        if snapshot.lost:
+            line = await self._call(lambda: store.history(snapshot.epoch))
+            makers = find_makers(line, snapshot.lost)
+            numbers = {name: cell.n for name, cell in makers.items()}
+            snapshot = msgspec.structs.replace(snapshot, makers=numbers)
         self.lost = await self._runner.restore(snapshot)
         self._submissions.forget()
         self._forget_commit()
         self.unaudited = not snapshot.audited
         # From here on the next commit belongs after this epoch, also if the head cannot be moved now.
         self.epoch = snapshot.epoch
+        tell = self._telling.join("", self._observe)
+        recomputed: frozenset[str] = frozenset()
+        if recompute:
+            wanted = {name: makers[name] for name in self.lost.keys() & makers.keys()}
+            recomputed = await recompute_names(self._runner, wanted, tell)
+            self.lost = {name: why for name, why in self.lost.items() if name not in recomputed}
         names = frozenset(name for blob in snapshot.blobs for name in blob.names)
         lost = dict(self.lost)
-        tell = self._telling.join("", self._observe)
-        tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
+        tell(
+            Restored(
+                epoch=snapshot.epoch, names=names - lost.keys(), lost=lost, recomputed=recomputed
+            )
+        )
+        notes = list(await self._runner.ask(Notes()))
         if self.unaudited:
             text = f"epoch {snapshot.epoch} was not audited: changes behind its cell's names may be missing"
             tell(Notice(cell_id="", kind="unaudited", text=text))
+        for text in notes:
+            tell(Notice(cell_id="", kind="restored", text=text))
         await self._stop_checking()
         if snapshot.verify is not None:
             self._checking = asyncio.create_task(self._check_rest(snapshot.verify, tell))

@@ -15,7 +15,7 @@ A delta changes nothing that the next one relies on; ``mark`` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pyrepl3.records import Delta, Snapshot
@@ -82,14 +82,20 @@ class Snapshotter:
             work.commit()
             self._touched = set()
 
-    def restore(self, snapshot: Snapshot) -> tuple[dict[str, str], dict[str, object]]:
+    def restore(
+        self, snapshot: Snapshot, early: Callable[[Mapping[str, object]], object] | None = None
+    ) -> tuple[dict[str, str], dict[str, object]]:
         """Replace the user's names by those of ``snapshot``.
+
+        ``early`` is given the part of ``extra`` that has to be there before values are loaded
+        (``process.EARLY``).
 
         Returns what could not come back (name to reason) and the ``extra`` of its delta. Raises only
         what is no Exception (KeyboardInterrupt), out of code that values run when they are loaded.
         """
         from pyrepl3.snapshot.engine import load_engine
         from pyrepl3.snapshot.loader import Loader
+        from pyrepl3.snapshot.process import EARLY
         from pyrepl3.snapshot.state import Group, State
 
         namespace = self._namespace
@@ -97,6 +103,8 @@ class Snapshotter:
             if type(name) is str and name not in self._skip:
                 del namespace[name]
         loader = Loader(namespace, self._module, snapshot)
+        if early is not None:
+            early(load_engine(loader, snapshot.engine, EARLY)[0])
         loader.load_all()
         extra, self.dropped = load_engine(loader, snapshot.engine)
         self.notes = loader.notes

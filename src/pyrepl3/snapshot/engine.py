@@ -53,13 +53,17 @@ def pickle_engine(
     return pickle.dumps(parts, 5), dropped
 
 
-def load_engine(loader: Loader, data: bytes) -> tuple[dict[str, object], dict[str, str]]:
-    """The state, and the parts that could not be loaded: path to reason."""
+def load_engine(
+    loader: Loader, data: bytes, prefix: str = ""
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The state, and the parts that could not be loaded: path to reason. Of keys with ``prefix`` only."""
     extra: dict[str, object] = {}
     dropped: dict[str, str] = {}
     if not data:
         return extra, dropped
     for key, part in pickle.loads(data).items():
+        if not key.startswith(prefix):
+            continue
         if isinstance(part, bytes):
             for value in _load(loader, part, key, dropped):
                 extra[key] = value

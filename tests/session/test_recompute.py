@@ -1,0 +1,109 @@
+"""What could not be kept is made again by its cell, where the user asks; who made it is told."""
+
+from __future__ import annotations
+
+import pytest
+
+import pyrepl3
+from pyrepl3.records import Cell, Epoch, Notice, Receipt, Restored
+from pyrepl3.session.recompute import find_makers
+from pyrepl3.testing.fakes import Seen
+
+
+def open_at(path, **options):
+    return pyrepl3.open_session("demo", store=path, **options)
+
+
+async def test_a_lost_name_comes_back_with_the_cell_that_made_it(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run("a = 1")
+        await session.run("g = (i for i in [a])")
+        await session.run("b = [g]")
+    async with open_at(tmp_path) as session:
+        assert session.lost["g"].endswith("(made by cell 2)")
+        assert session.lost["b"].endswith("(made by cell 3)")
+        outcome = await session.run("g")
+        assert "made by cell 2" in str(outcome.error)
+
+
+async def test_recompute_makes_lost_names_again_and_changes_no_other(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path) as session:
+        await session.run("import threading\ndata = [1]; lock = threading.Lock(); runs = 1")
+        await session.run("data = [1, 2, 3]; del runs")
+        await session.run("held = [lock]")
+    async with open_at(tmp_path, recompute=True, observe=seen) as session:
+        assert session.lost == {}
+        (restored,) = seen.of(Restored)
+        assert restored.recomputed == {"lock", "held"}
+        outcome = await session.run("lock.acquire(), held[0] is lock, data")
+        assert outcome.text == "(True, True, [1, 2, 3])"
+        assert "runs" not in await session.variables()
+        assert [epoch.receipt.cell.n for epoch in await session.history()][:3] == [1, 2, 3]
+    async with open_at(tmp_path) as session:
+        assert session.lost.keys() == {"lock", "held"}
+        await session.restore(session.epoch, recompute=True)
+        assert session.lost == {}
+
+
+async def test_a_cell_that_fails_when_run_again_is_told_and_loses_nothing_else(tmp_path):
+    seen = Seen()
+    flag = tmp_path / "flag"
+    async with open_at(tmp_path / "s") as session:
+        await session.run(
+            f"import pathlib\nassert not pathlib.Path({str(flag)!r}).exists()\ng = iter(i for i in [])"
+        )
+        await session.run("x = [1]")
+    flag.touch()
+    async with open_at(tmp_path / "s", recompute=True, observe=seen) as session:
+        assert session.lost.keys() == {"g"}
+        assert await session.fetch("x") == [1]
+        assert any("cell 1 failed when it was run again for g" in n.text for n in seen.of(Notice))
+
+
+async def test_background_tasks_that_ended_with_their_process_are_told(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path) as session:
+        await session.run("import asyncio\nasync def poll(): await asyncio.sleep(1000)")
+        await session.run("asyncio.get_running_loop().create_task(poll(), name='poller'); x = 1")
+    async with open_at(tmp_path, observe=seen):
+        (notice,) = [event for event in seen.of(Notice) if event.kind == "restored"]
+        assert notice.text.startswith("background task 'poller' of cell demo-c2 was running")
+
+
+async def test_context_variables_that_cannot_be_stored_are_told_once(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run(
+            "import contextvars\nv = contextvars.ContextVar('v'); t = v.set((i for i in []))"
+        )
+        await session.run("x = 1")
+        (notice,) = [event for event in seen.of(Notice) if event.kind == "dropped"]
+        assert "a generator" in notice.text
+
+
+def line(*cells):
+    return [
+        Epoch(
+            epoch=n,
+            parent=n - 1,
+            receipt=Receipt(cell=Cell(id=f"c{n}", n=n, source=source, filename=""), status="done"),
+            lost=dict.fromkeys(lost, "why"),
+        )
+        for n, (source, lost) in enumerate(cells, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "maker"),
+    [
+        ([("g = 1", "g"), ("h = 1", "")], 1),
+        ([("g = 1", ""), ("g = 2", "g"), ("g", "")], 2),
+        ([("g = []", ""), ("g.append(f())", "g")], 1),
+        ([("globals()['g'] = 1", "g"), ("print(g)", "")], 1),
+        ([("def f():\n    global g\n    g = 1", ""), ("f()", "g")], 1),
+        ([("g = ", ""), ("import g", "g")], 2),
+    ],
+)
+def test_the_maker_is_the_last_cell_that_binds_the_name(cells, maker):
+    assert find_makers(line(*cells), ["g"])["g"].n == maker
