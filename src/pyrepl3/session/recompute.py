@@ -1,4 +1,4 @@
-"""A line of epochs and the names that are lost in it in; the cells that made them out, and the names again."""
+"""A line of epochs and the names lost in it in; the cells that made them out, and the names again."""
 
 from __future__ import annotations
 
