@@ -213,6 +213,21 @@ def test_a_full_disk_is_told_and_what_was_kept_before_stays(opened, monkeypatch,
     assert ask(opened(), PromiseGet(id="a")).data["promise"].state == "resolved"
 
 
+def test_a_file_that_cannot_grow_is_told_by_sqlite_itself(opened):
+    connection = opened()
+    ask(connection, PromiseCreate(id="a", timeout_at=FOREVER))
+    db = connection._rows._db
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    big = msgspec.Raw(b'{"data":"%s"}' % (b"A" * 1_000_000))
+    for _ in range(2):
+        with pytest.raises(DurabilityError, match="the disk is full"):
+            ask(connection, PromiseSettle(id="a", state="resolved", value=big))
+    db.execute("PRAGMA max_page_count = 1000000")
+    assert ask(connection, PromiseSettle(id="a", state="resolved", value=big)).status == 200
+    assert bytes(ask(opened(), PromiseGet(id="a")).data["promise"].value) == bytes(big)
+
+
 def test_who_waits_for_a_promise_hears_of_it_though_the_disk_failed_meanwhile(opened, monkeypatch):
     connection = opened()
     ask(connection, PromiseCreate(id="a", timeout_at=FOREVER))
