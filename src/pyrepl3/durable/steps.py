@@ -61,9 +61,7 @@ class ResonateDurability:
         self._settling: set[Future[None]] = set()
         self._swept = False
         self._cells: dict[str, str] = {}  # by name: the key. Replaced in one go, read on any thread
-        self._left: dict[
-            str, list[str]
-        ] = {}  # by key: sleeps and questions, which may not have ended
+        self._left: dict[str, set[str]] = {}  # by key: questions that wait
 
     # --- the port -----------------------------------------------------------------------------------
 
@@ -168,7 +166,8 @@ class ResonateDurability:
             found = await On(promises.create(key, param, self._tags("cell")))
             if found.state != "resolved" and found.param["base"] <= base:
                 break
-        self._cells = {**self._cells, cell: key}
+        with self._lock:
+            self._cells = {**self._cells, cell: key}
         if found.state == "pending":
             promises.settled(key).add_done_callback(lambda end: self._hear(cell, end))
         else:
@@ -211,7 +210,7 @@ class ResonateDurability:
         self, promises: Promises, step: str, mark: str, seconds: float
     ) -> tuple[str, float]:
         until = time.time() + seconds
-        if not self._leave(step):
+        if self._key_of(step) is None:
             return mark, until
         tags = {**self._tags("sleep"), "resonate:timer": "true"}
         param = {"mark": mark, "until": until}
@@ -219,12 +218,15 @@ class ResonateDurability:
         return found.param["mark"], found.param["until"]
 
     async def _ask(self, promises: Promises, step: str, asked: Asked) -> Kept:
-        if not self._leave(step):
+        key = self._key_of(step)
+        if key is None:
             raise DurabilityError("a task cannot ask once the cell that started it is over")
+        self._left.setdefault(key, set()).add(step)
         param = {"mark": asked.mark, "prompt": asked.prompt, "choices": list(asked.choices)}
         found = await On(promises.create(step, param, self._tags("ask")))
         if found.state == "pending":
             found = await On(promises.settled(step))
+        self._left.get(key, set()).discard(step)
         if found.state != "resolved":
             raise DurabilityError(f"question {step} was withdrawn")
         return await self._read(found)
@@ -262,9 +264,8 @@ class ResonateDurability:
         if key is None:
             return
         await On(promises.resolve(key, {"epoch": epoch}))
-        for step in self._left.pop(key, ()):
-            await On(promises.cancel(step))  # one that has ended stays as it is
-        await self._remove(promises, key)
+        # A task may wait for them yet. At once with the removal: one sync of the disk is enough.
+        await self._remove(promises, key, *map(promises.cancel, self._left.pop(key, ())))
         if not self._swept:
             self._swept = True
             await self._sweep(promises, key)
@@ -279,11 +280,12 @@ class ResonateDurability:
             if other is None or int(other[1]) > int(match[1]):
                 continue
             if found.id not in self._cells.values():
-                await On(promises.cancel(found.id))
-                await self._remove(promises, found.id)
+                await self._remove(promises, found.id, promises.cancel(found.id))
 
-    async def _remove(self, promises: Promises, key: str) -> None:
-        await On(promises.forget(key))
+    async def _remove(self, promises: Promises, key: str, *ends: Future[Any]) -> None:
+        """Let go of what a cell has left, once its promises have their ends."""
+        for end in (*ends, promises.forget(key)):
+            await On(end)
         if self._blobs.folder.exists():
             await self._in_pool(lambda: self._blobs.drop(key))
 
@@ -293,12 +295,6 @@ class ResonateDurability:
             if step.startswith(f"{key}-"):
                 return key
         return None
-
-    def _leave(self, step: str) -> bool:
-        key = self._key_of(step)
-        if key is not None:
-            self._left.setdefault(key, []).append(step)
-        return key is not None
 
     def _tags(self, kind: str) -> dict[str, str]:
         return {"pyrepl3": kind, "pyrepl3:session": f"{self._prefix}{self._name}"}
