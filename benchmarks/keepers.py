@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 import types
@@ -59,11 +60,29 @@ class Dumper:
         self.written = 0
 
     def live(self, cells: tuple[str, ...]) -> Iterator[float]:
+        tried: set[str] = set()
         for source in cells:
             self.main.run(source)
+            new = {k: v for k, v in self.main.user_names().items() if k not in tried}
+            tried |= new.keys()
+            self.bad |= {name for name, value in new.items() if not self.loads_elsewhere(value)}
             begun = clock()
             self.dump()
             yield clock() - begun
+
+    def loads_elsewhere(self, value: object) -> bool:
+        """In favour of the peer: one name that cannot be loaded would cost it all others."""
+        if type(value).__module__ in ("numpy", "pandas", "builtins") and not callable(value):
+            return True
+        try:
+            data = self.library.dumps(value)
+        except Exception:
+            return False
+        code = f"import sys, {self.library.__name__} as p; p.loads(sys.stdin.buffer.read())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=data, capture_output=True, check=False
+        )
+        return done.returncode == 0
 
     def dump(self) -> None:
         names = {k: v for k, v in self.main.user_names().items() if k not in self.bad}
@@ -112,7 +131,7 @@ class Kishu:
         from IPython.core.interactiveshell import InteractiveShell
 
         if not self.notebook.exists():
-            nbformat.write(nbformat.v4.new_notebook(), self.notebook)
+            nbformat.write(nbformat.v4.new_notebook(), str(self.notebook))
         self.shell = InteractiveShell.instance()
         import kishu
         from kishu.jupyterint import KishuForJupyter
@@ -209,6 +228,14 @@ async def live_ours(folder: Path, cells: tuple[str, ...]) -> None:
 
 
 async def restore_ours(folder: Path) -> None:
+    import blake3  # noqa: F401 - nor are our own imports: the peers' are not counted either
+
+    import pyrepl3.run.display
+    import pyrepl3.run.thread
+    import pyrepl3.snapshot.loader
+    import pyrepl3.snapshot.work
+    import pyrepl3.store.directory
+    import pyrepl3.store.mapping  # noqa: F401
     from pyrepl3 import open_session
 
     begun = clock()

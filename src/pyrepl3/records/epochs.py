@@ -75,7 +75,8 @@ class Snapshot(Record, frozen=True, kw_only=True):
     private to the caller, mapped lazily where the store can; it works until the store is closed, what
     it gave lasts as long as somebody holds it. Raises StoreError. What it has not compared with its
     checksums at once ``verify`` compares, a few ms of work a call, which tells whether there is more
-    to do; it raises StoreCorruptError, and may be called again. ``audited`` is that of the epoch.
+    to do; it raises StoreCorruptError, and may be called again. ``digests`` (optional) gives those of the
+    chunks of a buffer, one after the other. ``audited`` is that of the epoch.
     ``makers`` has, for names in ``lost``, the number of the cell that made them.
     """
 
@@ -86,6 +87,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
     engine: bytes = b""
     open: Callable[[Buffer], memoryview] | None = None
     verify: Callable[[], bool] | None = None
+    digests: Callable[[Buffer], bytes] | None = None
     audited: bool = True
     makers: Mapping[str, int] = {}
 

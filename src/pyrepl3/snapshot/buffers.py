@@ -69,6 +69,25 @@ class Buffers:
         for key in self._ranges.keys() - self._stored.keys():
             self._ranges.pop(key).close()
 
+    def adopt(
+        self, record: Buffer, digests: bytes, *, view: memoryview | None = None, key: Key = ()
+    ) -> Content:
+        """What a store has: under ``key``, or (``view``) in private memory that was opened from it.
+
+        To be followed by ``commit``.
+        """
+        parts = [digests[at : at + _LIST] for at in range(0, len(digests), _LIST)]
+        place: _Range | None = None
+        if view is not None:
+            address = address_of(view)
+            key = ("memory", address, len(view))
+            place = self._ranges[key] = _Range(address, len(view))
+        content = Content(key, record, digests, b"".join(map(_hash, parts)))
+        if place is not None:
+            place.content = content
+            place.start(private=True)
+        return content
+
     def close(self) -> None:
         """Stop watching memory; to be called before this object is dropped."""
         self.commit(())
@@ -154,13 +173,17 @@ class _Range:
         self._calm = True
         self._watch: Watch | None = None
 
+    def start(self, *, private: bool = False) -> None:
+        """Watch from now on, where that is possible."""
+        self._watch = watch(self._address, self._size, private=private)
+        if self._watch is not None:
+            self._watch.written()  # protects the pages
+
     def find_written(self) -> Collection[int] | None:
         """The chunks that may have changed since the last look; None: any. The next look begins here."""
         if self._watch is None:
             if self._calm:
-                self._watch = watch(self._address, self._size)
-                if self._watch is not None:
-                    self._watch.written()  # protects the pages
+                self.start()
             return None
         first, last, ranges = self._watch.start, self._watch.stop, self._watch.written()
         if ranges is None:

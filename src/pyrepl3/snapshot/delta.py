@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pyrepl3.errors import StoreError
 from pyrepl3.records import Delta, Snapshot
 
 if TYPE_CHECKING:
     from pyrepl3.snapshot.audit import Audit
-    from pyrepl3.snapshot.loader import Loader
+    from pyrepl3.snapshot.buffers import Content
+    from pyrepl3.snapshot.loader import Entry, Loader
     from pyrepl3.snapshot.work import Work
 
 # pickle and what stands on it load with the first delta: importing this module costs nothing.
@@ -95,6 +97,7 @@ class Snapshotter:
         """
         from pyrepl3.snapshot.engine import load_engine
         from pyrepl3.snapshot.loader import Loader
+        from pyrepl3.snapshot.pickler import no_collection
         from pyrepl3.snapshot.process import EARLY
         from pyrepl3.snapshot.state import Group, State
 
@@ -105,7 +108,8 @@ class Snapshotter:
         loader = Loader(namespace, self._module, snapshot)
         if early is not None:
             early(load_engine(loader, snapshot.engine, EARLY)[0])
-        loader.load_all()
+        with no_collection():
+            loader.load_all()
         extra, self.dropped = load_engine(loader, snapshot.engine)
         self.notes = loader.notes
         self._work, self._touched = None, set()
@@ -115,10 +119,10 @@ class Snapshotter:
             group = Group([name])
             group.lost = reason
             state.add(group)
-        self._adopt(loader)
+        self._adopt(loader, snapshot)
         return loader.lost, extra
 
-    def _adopt(self, loader: Loader) -> None:
+    def _adopt(self, loader: Loader, snapshot: Snapshot) -> None:
         """Take what was loaded for what the store holds."""
         from pyrepl3.snapshot.definitions import is_definition
         from pyrepl3.snapshot.pickler import digest_of
@@ -146,7 +150,27 @@ class Snapshotter:
                 if len(names) == len(entry.blob.names):
                     # Where the same bytes come out again, it has not changed.
                     group.digest = digest_of(entry.blob.data, entry.blob.buffers)
+                group.contents = self._adopt_buffers(entry, snapshot)
                 state.add(group)
+        groups = dict.fromkeys(state.groups.values())
+        state.buffers.commit(content for group in groups for content in group.contents)
+
+    def _adopt_buffers(self, entry: Entry, snapshot: Snapshot) -> tuple[Content, ...]:
+        """What is known of a blob's buffers, so that only what changes from now on is hashed and stored."""
+        if snapshot.digests is None or not entry.blob.buffers:
+            return ()
+        adopt, name = self._state.buffers.adopt, min(entry.blob.names)
+        try:
+            found = [
+                adopt(buffer, snapshot.digests(buffer), key=(name, n))
+                for n, buffer in enumerate(entry.cuts)
+            ]
+            found += [
+                adopt(buffer, snapshot.digests(buffer), view=view) for buffer, view in entry.opened
+            ]
+        except StoreError:
+            return ()  # then all of it is hashed once
+        return tuple(found)
 
     def reaches(self, names: Iterable[str]) -> frozenset[str]:
         """``names``, and every name in the code that a use of them may run.

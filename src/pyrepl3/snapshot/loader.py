@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -40,12 +40,14 @@ class Entry:
         "_unpickler",
         "bare",
         "blob",
+        "cuts",
         "kind",
         "links",
         "loader",
         "loading",
         "module",
         "namespace",
+        "opened",
         "reason",
         "refs",
         "values",
@@ -60,6 +62,8 @@ class Entry:
         self.refs: set[str] = set()
         self.links: set[str] = set()
         self.reason: str | None = None
+        self.cuts: tuple[Buffer, ...] = ()
+        self.opened: list[tuple[Buffer, memoryview]] = []
         self.loading = False
         self._made: dict[int, Any] = {}
         self._unpickler: pickle.Unpickler | None = None
@@ -99,7 +103,7 @@ class Entry:
             if positions:
                 cuts = [self.loader.open(buffer) for buffer in buffers[: len(positions)]]
                 file = Source(data[start:], positions, cuts)
-            beside = map(self.loader.open, buffers[len(positions) :])
+            self.cuts, beside = buffers[: len(positions)], self._open(buffers[len(positions) :])
             self._unpickler = unpickler = _BlobUnpickler(file, self, beside)
             try:
                 unpickler.load()  # the prologue
@@ -112,6 +116,13 @@ class Entry:
             except BaseException:
                 self._unpickler = None
                 raise
+
+    def _open(self, buffers: Iterable[Buffer]) -> Iterator[memoryview]:
+        self.opened.clear()
+        for buffer in buffers:
+            view = self.loader.open(buffer)
+            self.opened.append((buffer, view))
+            yield view
 
     def load(self) -> dict[str, object]:
         """The values; raises what loading them raises."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gc
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -106,16 +107,22 @@ class BlobPickler(Pickling):
         return NotImplemented if handler is None else handler(self, obj)
 
 
-def pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | Failure:
-    """One blob of all ``values``, or why there is none. Runs user code; raises nothing."""
-    # The memo of a big value is as big again, and every few hundred entries would start a collection.
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without collections of garbage: every few hundred new objects would start one."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _pickle_names(commons, values)
+        yield
     finally:
         if collecting:
             gc.enable()
+
+
+def pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | Failure:
+    """One blob of all ``values``, or why there is none. Runs user code; raises nothing."""
+    with no_collection():  # the memo of a big value is as big again
+        return _pickle_names(commons, values)
 
 
 class Written:

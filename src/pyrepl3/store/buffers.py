@@ -103,6 +103,13 @@ class Opener:
         except Absent:
             raise self._corrupt(buffer.root) from None
 
+    def digests(self, db: sqlite3.Connection, buffer: Buffer) -> bytes:
+        """The digests of its chunks, one after the other."""
+        try:
+            return b"".join(read_tree(db, self._packs, buffer)[1])
+        except Absent:
+            raise self._corrupt(buffer.root) from None
+
     def verify(self) -> bool:
         """Compare some more of what is mapped, a few ms of work; whether there is more to compare.
 

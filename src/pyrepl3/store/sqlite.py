@@ -157,6 +157,10 @@ class SqliteStore:
                 with self._border("load"):
                     return opener.open(self._use(), buffer)
 
+            def digests(buffer: Buffer) -> bytes:
+                with self._border("load"):
+                    return opener.digests(self._use(), buffer)
+
             def verify() -> bool:
                 with self._border("verify"):
                     self._use()
@@ -171,6 +175,7 @@ class SqliteStore:
                 engine=engine,
                 open=open_one if buffers else None,
                 verify=verify if buffers else None,
+                digests=digests if buffers else None,
                 audited=not number or is_audited(number, mark, self._where),
             )
 
