@@ -149,8 +149,8 @@ class SqliteStore:
             blobs, lost, engine = read_state(
                 db, self._packs, state.names, state.engine, self._where
             )
-            query = "SELECT audit FROM epoch WHERE id = ?"
-            (mark,) = db.execute(query, (number,)).fetchone() or (0,)
+            query = "SELECT audit FROM epoch WHERE id = ?", (number,)
+            (mark,) = db.execute(*query).fetchone() or (0,)
             opener = Opener(blobs, self._packs, self._where)
 
             def open_one(buffer: Buffer) -> memoryview:
@@ -166,16 +166,15 @@ class SqliteStore:
                     self._use()
                     return opener.verify()
 
-            buffers = any(blob.buffers for blob in blobs)
             return Snapshot(
                 epoch=number,
                 count=self._count,
                 blobs=blobs,
                 lost=lost,
                 engine=engine,
-                open=open_one if buffers else None,
-                verify=verify if buffers else None,
-                digests=digests if buffers else None,
+                open=open_one,
+                verify=verify,
+                digests=digests,
                 audited=not number or is_audited(number, mark, self._where),
             )
 
@@ -369,9 +368,8 @@ class SqliteStore:
     def _check_known(self, epoch: int) -> None:
         known = "SELECT 1 FROM epoch WHERE id = ?"
         if epoch and not self._use().execute(known, (epoch,)).fetchone():
-            raise StoreError(
-                f"{self._where} has no epoch {epoch}; the newest is {self._last_epoch}"
-            )
+            newest = self._last_epoch
+            raise StoreError(f"{self._where} has no epoch {epoch}; the newest is {newest}")
 
     def _map_of(self, epoch: int) -> tuple[NameMap, int]:
         if self._at[0] != epoch:
