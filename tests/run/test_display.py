@@ -69,7 +69,9 @@ LEFT_OUT = [
 ]
 
 
-@pytest.mark.parametrize("methods", LEFT_OUT, ids=lambda methods: repr(methods).partition(" at 0x")[0])
+@pytest.mark.parametrize(
+    "methods", LEFT_OUT, ids=lambda methods: repr(methods).partition(" at 0x")[0]
+)
 def test_a_part_that_is_no_part_is_left_out(methods):
     assert mime_bundle(rich(**methods)) == ({"text/plain": "plain"}, {})
 

@@ -145,10 +145,9 @@ class SqliteStore:
         with self._border("load"):
             db = self._use()
             number = self._head if epoch is None else epoch
-            state, _ = self._map_of(number)
-            blobs, lost, engine = read_state(
-                db, self._packs, state.names, state.engine, self._where
-            )
+            state = self._map_of(number)[0]
+            found = read_state(db, self._packs, state.names, state.engine, self._where)
+            blobs, lost, engine = found
             query = "SELECT audit FROM epoch WHERE id = ?", (number,)
             (mark,) = db.execute(*query).fetchone() or (0,)
             opener = Opener(blobs, self._packs, self._where)
@@ -166,15 +165,16 @@ class SqliteStore:
                     self._use()
                     return opener.verify()
 
+            buffers = any(blob.buffers for blob in blobs)
             return Snapshot(
                 epoch=number,
                 count=self._count,
                 blobs=blobs,
                 lost=lost,
                 engine=engine,
-                open=open_one,
-                verify=verify,
-                digests=digests,
+                open=open_one if buffers else None,
+                verify=verify if buffers else None,
+                digests=digests if buffers else None,
                 audited=not number or is_audited(number, mark, self._where),
             )
 
