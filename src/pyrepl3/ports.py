@@ -110,6 +110,10 @@ class Reader(Protocol):
         """All epochs that are kept."""
         ...
 
+    def verify(self, epoch: int | None = None) -> None:
+        """Read all that ``epoch`` needs (None: any epoch) and compare it with what was written."""
+        ...
+
     def export(self, path: Path) -> None:
         """Write the whole session to ``path``."""
         ...

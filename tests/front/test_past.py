@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import sqlite3
 
 import pytest
 
@@ -157,6 +158,14 @@ def test_a_session_goes_to_another_machine_as_one_file(demo, tmp_path):
     (tmp_path / "rubbish").write_text("no export")
     assert "no export of a session" in demo.refused("import", "rubbish")
     assert "cannot import" in demo.refused("import", "missing")
+
+
+def test_what_is_stored_is_compared_with_its_checksums(demo, tmp_path):
+    assert demo.ask("verify", "demo") == "session demo: all of 3 epochs is as written\n"
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "demo" / "session.db")) as db:
+        db.execute("UPDATE blob SET data = zeroblob(size) WHERE id = (SELECT max(id) FROM blob)")
+        db.commit()
+    assert "cannot be read back as written" in demo.refused("verify", "demo")
 
 
 def test_garbage_goes_and_what_is_left_is_whole(demo):

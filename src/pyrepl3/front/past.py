@@ -1,4 +1,4 @@
-"""``pyrepl3 sessions log | show | diff | export``: what a session's store holds in, text or JSON out.
+"""``pyrepl3 sessions log | show | diff | verify | export``: what a session's store holds in, text or JSON.
 
 These read only, and so they work while another process has the session open.
 """
@@ -111,6 +111,20 @@ def run_export(options: argparse.Namespace) -> int:
             )
 
     return _reading(options, export)
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Compare all that a session has stored with its checksums."""
+
+    def verify(store: Reader) -> None:
+        store.verify()
+        count = len(store.epochs())
+        if options.json:
+            write_json({"name": options.name, "epochs": count})
+        else:
+            print(f"session {options.name}: all of {count} epoch{'s' * (count != 1)} is as written")
+
+    return _reading(options, verify)
 
 
 # --- text, also for the prompt --------------------------------------------------------------------

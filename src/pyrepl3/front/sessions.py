@@ -149,6 +149,11 @@ COMMANDS: Mapping[str, Command] = {
         run="changing:run_gc",
         add=_gc,
     ),
+    "verify": Command(
+        about="read all that a session has stored, and compare it with its checksums",
+        run="past:run_verify",
+        add=_name,
+    ),
     "export": Command(about="a whole session as one file", run="past:run_export", add=_export),
     "import": Command(
         about="make a session of such a file", run="changing:run_import", add=_import

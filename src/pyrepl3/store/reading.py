@@ -14,10 +14,12 @@ from pathlib import Path
 
 from pyrepl3.errors import SessionClosedError, StoreError
 from pyrepl3.records import Epoch, KeptName
+from pyrepl3.store.changes import read_map
 from pyrepl3.store.line import find_origins, make_epochs, read_all, read_line, tell_names
 from pyrepl3.store.packs import Packs
 from pyrepl3.store.schema import connect, read_head
 from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
+from pyrepl3.store.verify import verify_all, verify_state
 
 
 class SqliteReader:
@@ -56,6 +58,17 @@ class SqliteReader:
         """All epochs, by number, also those off the line of the head."""
         with self._border("read the epochs of"), self._at(None) as (db, _):
             return make_epochs(read_all(db, self._where), self._where)
+
+    def verify(self, epoch: int | None = None) -> None:
+        """Read every byte that ``epoch`` (None: any epoch) needs, and compare it with its checksum.
+
+        Raises StoreCorruptError, which names the names that it concerns.
+        """
+        with self._border("verify"), self._at(epoch) as (db, at):
+            if epoch is None:
+                verify_all(db, self._packs, read_all(db, self._where), self._where)
+            else:
+                verify_state(db, self._packs, read_map(db, at, self._where)[0], self._where)
 
     def export(self, path: Path) -> None:
         """Write the whole session to ``path``, which must not exist yet, synced."""
