@@ -8,7 +8,7 @@ import pytest
 
 import pyrepl3
 from pyrepl3.front.console import Console
-from pyrepl3.front.percent import COMMANDS, Percent, complete, parse, usage
+from pyrepl3.front.percent import COMMANDS, Percent, complete, guess, parse, usage
 from pyrepl3.testing.fakes import FakeStore
 
 LINES = {
@@ -45,6 +45,19 @@ def test_a_line_is_a_command_or_none(line, found):
 )
 def test_names_of_commands_are_completed(text, words):
     assert complete(text, len(text)) == words
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("%restor 1", "did you mean %restore EPOCH?"),
+        ("%Undo", "did you mean %undo [N]?"),
+        ("%lprun f()", ""),
+        ("%", ""),
+    ],
+)
+def test_a_slip_is_told_what_it_may_have_meant(line, meant):
+    assert guess(line) == meant
 
 
 class Typed:
@@ -136,7 +149,7 @@ BAD = {
     "%restore": "usage: %restore EPOCH",
     "%restore x": "'x' is no epoch",
     "%restore 77": "no epoch 77; the nearest are 1, 2, 3",
-    "%undo 0": "'0' is no number from 1",
+    "%undo 0": "'0' is no count: give a number from 1",
     "%undo 9": "only 3 are there",
     "%undo 1 2": "usage: %undo [N]",
     "%fork": "usage: %fork NAME",

@@ -4,6 +4,7 @@ from importlib import import_module
 
 import pytest
 
+from pyrepl3.front.arguments import parse_prompt
 from pyrepl3.front.sessions import COMMANDS, parse_sessions
 
 
@@ -55,3 +56,11 @@ def test_bad_usage_is_told_with_a_cure(words, message, capsys):
         parse_sessions(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["log", "undo"])
+def test_a_command_without_its_group_is_told_where_it_is(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_prompt([name, "demo"])
+    assert ended.value.code == 2
+    assert f"did you mean: pyrepl3 sessions {name} demo" in capsys.readouterr().err

@@ -18,7 +18,7 @@ Python sessions that never lose their state.
   pyrepl3                     an interactive prompt with top-level await
   pyrepl3 run FILE            run a .py file or a notebook cell by cell
   pyrepl3 sessions            list the sessions that are kept
-  pyrepl3 sessions rm NAME    remove one
+  pyrepl3 sessions log NAME   what ran in one; undo, fork, diff, export and more
 
 `pyrepl3 run --help` and `pyrepl3 sessions --help` tell more.
 """
@@ -203,6 +203,10 @@ def _guess(unknown: list[str], words: list[str]) -> str:
             return f"the command comes first: pyrepl3 {word} {' '.join(rest)}"
         if word.endswith((".py", ".ipynb")):
             return f"unknown command {word}; to run a file: pyrepl3 run {' '.join(words)}"
+    from pyrepl3.front.sessions import COMMANDS  # noqa: PLC0415  only after a mistake
+
+    if unknown[0] in COMMANDS:
+        return f"unknown command {unknown[0]}; did you mean: pyrepl3 sessions {' '.join(words)}"
     return f"unknown {'option' if unknown[0].startswith('-') else 'command'} {unknown[0]}"
 
 

@@ -220,6 +220,15 @@ def parse(text: str) -> tuple[str, str] | None:
     return (name, rest.strip()) if name in COMMANDS else None
 
 
+def guess(text: str) -> str:
+    """The command that a line may have meant; "" where there is none like it."""
+    from difflib import get_close_matches  # noqa: PLC0415  only after a mistake
+
+    words = text.lstrip("% ").split()
+    close = get_close_matches(words[0], COMMANDS, 1, 0.75) if words else []
+    return f"did you mean {usage(close[0])}?" if close else ""
+
+
 def usage(name: str) -> str:
     """How to write a command."""
     return f"%{name} {COMMANDS[name].takes}".rstrip()
@@ -244,5 +253,5 @@ def _epoch(word: str) -> int:
 
 def _count(word: str) -> int:
     if not word.isdecimal() or not int(word):
-        raise ValueError(f"{word!r} is no number from 1")
+        raise ValueError(f"{word!r} is no count: give a number from 1")
     return int(word)

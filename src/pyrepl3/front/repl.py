@@ -15,7 +15,7 @@ from pyrepl3.front.editor import Completer, Editor, EntryEnd, EntryInterrupt, op
 from pyrepl3.front.interrupts import Interrupts
 from pyrepl3.front.job import USAGE, exit_status, readable_time
 from pyrepl3.front.magics import MagicError, translate
-from pyrepl3.front.percent import Percent
+from pyrepl3.front.percent import Percent, guess
 from pyrepl3.front.percent import complete as complete_percent
 from pyrepl3.front.render import TextReport, brought_back
 from pyrepl3.records import Event, Failed, Finished, Restored
@@ -121,7 +121,8 @@ class Prompt:
         try:
             found = translate(text)
         except MagicError as error:
-            self._report.note(f"{error.text}; %help lists the commands of this prompt")
+            cure = guess(text) or "%help lists the commands of this prompt"
+            self._report.note(f"{error.text}; {cure}")
             return "", False
         for _, notice in found.notices:
             self._report.note(notice)
