@@ -1,5 +1,6 @@
 """The log and the differences of a session's past, as functions of its epochs."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +59,16 @@ def test_an_entry_tells_what_its_cell_did_to_the_names_of_its_parent():
 def test_the_empty_session_is_on_no_line():
     entries = list_entries([epoch(1, 0, "a")], 0)
     assert [(e.on_line, e.current) for e in entries] == [(False, False)]
+
+
+def test_an_epoch_in_whose_place_another_came_is_told_so():
+    first, late = epoch(2, 1, "b"), epoch(3, 1, "bc")
+    late = msgspec.structs.replace(late, receipt=first.receipt)
+    log = [epoch(1, 0, "a"), first, late]
+    assert [entry.amended for entry in list_entries(log, 3)] == [0, 3, 0]
+    # Gone back to it, or gone on from it, it is one of its own.
+    assert [entry.amended for entry in list_entries(log, 2)] == [0, 0, 0]
+    assert [entry.amended for entry in list_entries([*log, epoch(4, 2)], 4)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

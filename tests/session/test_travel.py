@@ -317,3 +317,29 @@ async def test_what_is_only_read_after_a_restore_is_not_told_as_changed(tmp_path
         (("b",), ()),
         ((), ("alias", "rows")),
     ]
+
+
+async def test_what_comes_back_is_not_found_to_have_changed(tmp_path):
+    """An audit compares bytes: what was only restored must pickle to the same ones."""
+    cells = (
+        "import math, random",
+        "radius = 2\nrows = [3, 1]",
+        "area = lambda: math.pi * radius ** 2\ndef f(): return area()",
+        "class C:\n    def m(self): return f()\nc = C()",
+    )
+    async with pyrepl3.open_session("s", store=tmp_path) as session:
+        await run(session, *cells)
+        await session.flush()
+        await run(session, "rows.append(1)")
+        await session.undo()
+        await run(session, "z = 1")
+        await session.flush()
+        log = await session.log()
+        assert [(entry.added, entry.changed) for entry in log[-1:]] == [(("z",), ())]
+    async with pyrepl3.open_session("s", store=tmp_path) as session:
+        await run(session, "y = 1")
+        await session.flush()
+        log = await session.log()
+        assert [(entry.added, entry.changed) for entry in log[-1:]] == [(("y",), ())]
+        assert session.epoch == log[-1].epoch
+        assert not any(entry.amended for entry in log)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from typing import NoReturn
 
-USAGE = 2
+from pyrepl3.front.parser import Formatter, Parser
 
 _ABOUT = """\
 Python sessions that never lose their state.
@@ -49,26 +47,6 @@ examples:
 exit status: 0 done, 1 an error in a cell, 2 bad usage, 130 after Ctrl-C, 141 when the reader of
 the output went away; `sys.exit(n)` in a cell ends the run with n.
 """
-
-
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Takes the width itself: argparse asks shutil, which loads every compressor there is."""
-
-    def __init__(self, prog: str) -> None:
-        try:
-            width = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
-        except (OSError, ValueError):
-            width = 80
-        super().__init__(prog, width=min(width, 100) - 2)
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line of ours, after the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """End the process with status 2."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"pyrepl3: {message}\n")
 
 
 def _parser(name: str, about: str, examples: str, usage: str) -> Parser:

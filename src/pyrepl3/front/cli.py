@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.front.arguments import USAGE, parse_prompt, parse_run
+from pyrepl3.front.arguments import parse_prompt, parse_run
+from pyrepl3.front.parser import USAGE
 
 if TYPE_CHECKING:
     import argparse

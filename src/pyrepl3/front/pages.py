@@ -84,12 +84,18 @@ def epoch_name(epoch: int) -> str:
 
 
 def find_epoch(epochs: Iterable[Epoch], word: str) -> Epoch | None:
-    """The epoch that a word names: its number, ``c7`` or ``demo-c7``, the id of its cell."""
+    """The epoch that a word names: its number, ``c7`` or ``demo-c7``, the id of its cell.
+
+    Of several epochs of one cell it is the last: what was found late is in that one.
+    """
+    found = None
     for epoch in epochs:
         cell = epoch.receipt.cell
-        if word in {str(epoch.epoch), cell.id, f"c{cell.n}"}:
+        if word == str(epoch.epoch):
             return epoch
-    return None
+        if word in {cell.id, f"c{cell.n}"}:
+            found = epoch
+    return found
 
 
 def _shown_of(event: Output | Display) -> str:

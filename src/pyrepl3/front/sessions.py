@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pyrepl3.front.arguments import Formatter, Parser
+from pyrepl3.front.parser import Formatter, Parser
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,11 +57,13 @@ def draw(
     paint: Paint = lambda text, _: text,
     now: float | None = None,
 ) -> list[str]:
-    """One line for each entry, none wider than ``width`` columns (from 60) where its branches leave room.
+    """One line for each entry that was not amended.
+
+    None is wider than ``width`` columns (from 60) where its branches leave room.
 
     ``now``: seconds since the epoch; times of that day are shown without the date.
     """
-    rows = list(_rows(entries, marks))
+    rows = list(_rows([entry for entry in entries if not entry.amended], marks))
     if not rows:
         return []
     today = time.strftime("%Y-%m-%d", time.localtime(now))

@@ -15,7 +15,8 @@ class LogEntry(Record, frozen=True, kw_only=True):
     since the epoch, ``duration`` in seconds, ``size`` in bytes written. ``added``, ``changed`` and
     ``removed`` are names, in order, compared with the parent (0: the empty session); ``lost`` are those
     that could not be stored, and why. ``on_line``: it leads to the epoch that the session is at;
-    ``current``: it is that one.
+    ``current``: it is that one. ``amended``: the epoch of the same cell that took its place, since more had
+    changed than was seen at first; 0 where there is none.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class LogEntry(Record, frozen=True, kw_only=True):
     audited: bool = True
     on_line: bool = True
     current: bool = False
+    amended: int = 0
 
 
 class Difference(Record, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyrepl3.errors import EpochNotFoundError, SessionError, StoreError
 from pyrepl3.records import Difference, LogEntry
 
@@ -93,6 +95,9 @@ def list_entries(epochs: Sequence[Epoch], at: int) -> tuple[LogEntry, ...]:
     for parent in parents.values():
         children[parent] = children.get(parent, 0) + 1
     bound: dict[int, set[str]] = {}
+    # Of one cell and one parent the last one counts, if nothing was built on those before.
+    last = {(epoch.receipt.cell.id, epoch.parent): epoch.epoch for epoch in ordered}
+    built_on = set(parents.values()) | {at}
     entries = []
     for epoch in ordered:
         names = bound.get(epoch.parent, set())
@@ -101,7 +106,11 @@ def list_entries(epochs: Sequence[Epoch], at: int) -> tuple[LogEntry, ...]:
             names = set(names)  # others start from there too
         else:
             bound.pop(epoch.parent, None)
-        entries.append(_entry(epoch, names, on_line=epoch.epoch in line, current=epoch.epoch == at))
+        heir = last[epoch.receipt.cell.id, epoch.parent]
+        entry = _entry(epoch, names, on_line=epoch.epoch in line, current=epoch.epoch == at)
+        if heir != epoch.epoch and epoch.epoch not in built_on:
+            entry = msgspec.structs.replace(entry, amended=heir)
+        entries.append(entry)
         names |= epoch.stored | epoch.lost.keys()
         names -= epoch.deleted
         bound[epoch.epoch] = names

@@ -15,8 +15,11 @@ A delta changes nothing that the next one relies on; ``mark`` does.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pyrepl3.errors import StoreError
 from pyrepl3.records import Delta, Snapshot
@@ -105,6 +108,13 @@ class Snapshotter:
         for name in list(namespace):
             if type(name) is str and name not in self._skip:
                 del namespace[name]
+        # One object for each name, as the compiler makes them: else what comes back would not pickle
+        # to the same bytes, and would count as changed.
+        blobs = tuple(
+            msgspec.structs.replace(blob, names=tuple(map(sys.intern, blob.names)))
+            for blob in snapshot.blobs
+        )
+        snapshot = msgspec.structs.replace(snapshot, blobs=blobs)
         loader = Loader(namespace, self._module, snapshot)
         if early is not None:
             early(load_engine(loader, snapshot.engine, EARLY)[0])
