@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyrepl3.config import ExecutorConfig, Limits, unlimited
+from pyrepl3.config import ONLY_IN_WORKERS, ExecutorConfig, Isolation, Limits, unlimited
 from pyrepl3.session import Session
 from pyrepl3.session.control import Control
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pyrepl3.durable.promises import Promises
+    from pyrepl3.isolate.process import ProcessRunner
     from pyrepl3.lang.repair import Repair
-    from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
+    from pyrepl3.ports import Asker, Durability, Observer, Runner, Stage, Store
     from pyrepl3.run.host import LoopHost
     from pyrepl3.session.control import Reply, Request
     from pyrepl3.snapshot.process import Process
@@ -42,6 +44,7 @@ def open_session(
     resonate: str | None = None,
     process: bool | None = None,
     recompute: bool = False,
+    isolation: Isolation = "none",
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -57,8 +60,14 @@ def open_session(
     ``recompute``: names that could not be kept are made again, by the cells that made them, as
     ``Session.restore`` does.
 
-    Entering raises SessionInUseError, StoreError, ValueError for a bad name.
+    ``isolation``: "process" runs the cells in a process of their own, which may be stopped whatever it
+    does, and may die: the session goes on from its last epoch, in memory if it has no name. Values cross as
+    text, or by ``fetch``; ``stages`` do not. "confined" is not built yet.
+
+    Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
+    process can be had. Raises ValueError for what does not go together.
     """
+    _check_isolation(isolation, limits, stages)
     return Opening(
         name,
         store=store,
@@ -70,7 +79,26 @@ def open_session(
         recompute=recompute,
         durability=durability,
         resonate=resonate,
+        isolation=isolation,
+        limits=limits,
     )
+
+
+def _check_isolation(isolation: Isolation, limits: Limits | None, stages: Sequence[Stage]) -> None:
+    if isolation == "confined":
+        raise ValueError(
+            'isolation="confined" is not built yet, and nothing runs unconfined by mistake: '
+            'isolation="process" gives a worker process with the rights of this one'
+        )
+    if isolation not in ("none", "process"):
+        raise ValueError(f'isolation is "none" or "process", not {isolation!r}')
+    if isolation == "process" and stages:
+        raise ValueError("stages are objects of this process; leave them out of a worker's session")
+    asked = [name for name in ONLY_IN_WORKERS if getattr(limits, name, None) is not None]
+    if isolation == "none" and asked:
+        raise ValueError(
+            f'nothing holds Limits.{asked[0]} in this process: pass isolation="process", too'
+        )
 
 
 def _settings(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
@@ -83,6 +111,9 @@ def _settings(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorC
         max_output=limits.output,
         max_coroutines=limits.coroutines,
     )
+
+
+_unnamed = itertools.count(1)
 
 
 class Opening:
@@ -101,6 +132,8 @@ class Opening:
         recompute: bool,
         durability: Durability | None,
         resonate: str | None,
+        isolation: Isolation,
+        limits: Limits | None,
     ) -> None:
         self._name = name
         self._store = store
@@ -111,40 +144,35 @@ class Opening:
         self._process, self._recompute = process, recompute
         self._durability = durability
         self._resonate = resonate
+        self._isolation = isolation
+        self._limits = limits
+        self.main_file = ""
+        """What ``__file__`` is to be in the cells of a worker process; "": nothing."""
         self.host: LoopHost | None = None
         """Where cells run, if it is not a thread of the session's own."""
         self._folder: Path | None = None
         self._session: Session | None = None
         self._control: Control | None = None
+        self._worker: ProcessRunner | None = None
 
     async def __aenter__(self) -> Session:
-        from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
-        from pyrepl3.run.namespace import NamespaceManager, fresh_main  # noqa: PLC0415
-        from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
-
         store = await self._open_store()
         try:
-            module = None if self.host is None else fresh_main()
-            manager = NamespaceManager(
-                name=self._name or "session", module=module, process=self._make_process(store)
-            )
-            manager.get_for_execution()["display"] = display
-            runner = ThreadRunner(
-                manager,
-                config=self._config,
-                ask=self._ask,
-                stages=self._stages,
-                host=self.host,
-                durability=self._durability,
-            )
+            if self._isolation == "none":
+                runner, name = self._in_process(store)
+            else:
+                runner, name = self._in_worker()
             session = Session(
                 runner,
-                name=self._name or manager.name,
+                name=self._name or name,
                 store=store,
                 observe=self._observe,
                 durability=self._durability,
             )
             self._session = session
+            if self._worker is not None:
+                self._worker.revive = session.revive
+                self._worker.when_died = session.note_death
             if self.host is not None:
                 _hosted[self.host] = runner
         except BaseException:
@@ -152,12 +180,50 @@ class Opening:
                 store.close()
             raise
         try:
+            if self._worker is not None:
+                await self._worker.start()
             await session.resume(recompute=self._recompute)
             await self._open_control(session)
         except BaseException:
             await session.aclose()
             raise
         return session
+
+    def _in_process(self, store: Store | None) -> tuple[Runner, str]:
+        from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
+        from pyrepl3.run.namespace import NamespaceManager, fresh_main  # noqa: PLC0415
+        from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
+
+        module = None if self.host is None else fresh_main()
+        manager = NamespaceManager(
+            name=self._name or "session", module=module, process=self._make_process(store)
+        )
+        manager.get_for_execution()["display"] = display
+        runner = ThreadRunner(
+            manager,
+            config=self._config,
+            ask=self._ask,
+            stages=self._stages,
+            host=self.host,
+            durability=self._durability,
+        )
+        return runner, manager.name
+
+    def _in_worker(self) -> tuple[Runner, str]:
+        from pyrepl3.isolate.process import ProcessRunner  # noqa: PLC0415  only where asked for
+
+        limits = self._limits
+        if limits is None and self._config is not None:
+            limits = self._config.limits
+        name = self._name or f"session-{next(_unnamed)}"
+        self._worker = ProcessRunner(
+            name,
+            config=self._config,
+            limits=limits,
+            ask=self._ask,
+            file=self.main_file,
+        )
+        return self._worker, name
 
     async def _open_control(self, session: Session) -> None:
         """Let other processes of the user reach the session; it does without where it cannot be."""
@@ -182,7 +248,11 @@ class Opening:
         if self._name is None:
             if self._store is not None or self._resonate is not None:
                 raise ValueError("a session without a name is not kept: give a name, or no store")
-            return None
+            if self._isolation == "none":
+                return None
+            from pyrepl3.store.memory import MemoryStore  # noqa: PLC0415
+
+            return MemoryStore()  # so that it outlives its worker
         directory, name = sessions(self._store), self._name
         store = await asyncio.to_thread(directory.open, name)
         self._folder = directory.path_of(name)

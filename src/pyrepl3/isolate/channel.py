@@ -66,14 +66,9 @@ class Channel:
         too long.
         """
         size = sum(len(part) for part in parts)
-        shared = SHARES and size >= SHARE_FROM
-        front = header(len(head), size, shared=shared)
-        if shared:
-            fd: int | None = _share(parts)
-            data = front + head
-        else:
-            fd = None
-            data = b"".join((front, head, *parts))
+        fd = _share(parts) if SHARES and size >= SHARE_FROM else None
+        front = header(len(head), size, shared=fd is not None)
+        data = b"".join((front, head, *parts)) if fd is None else front + head
         if self.left:
             raise BrokenPipeError("the channel is that of the parent")
         with self._lock:
@@ -160,8 +155,14 @@ class Channel:
         self.sock.close()
 
 
-def _share(parts: Sequence[Part]) -> int:
-    """A sealed memory file that holds ``parts`` one after the other."""
+def _share(parts: Sequence[Part]) -> int | None:
+    """A sealed memory file that holds ``parts`` one after the other; None where it cannot be had."""
+    with suppress(OSError):  # no descriptor is left, or a limit on file sizes holds for it, too
+        return _fill(parts)
+    return None
+
+
+def _fill(parts: Sequence[Part]) -> int:
     fd = os.memfd_create("pyrepl3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         for start in range(0, len(parts), _BATCH):

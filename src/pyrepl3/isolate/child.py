@@ -27,7 +27,7 @@ from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value
-from pyrepl3.records import Complete, Explain, Fetch, Tasks, Variables
+from pyrepl3.records import Complete, Explain, Fetch, Notes, Tasks, Variables
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -36,6 +36,7 @@ from pyrepl3.run.namespace import NamespaceManager, fresh_main
 from pyrepl3.run.questions import answer
 from pyrepl3.run.signals import MainThread
 from pyrepl3.run.thread import ThreadRunner
+from pyrepl3.snapshot.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,7 +96,7 @@ class _Worker:
         self._prepare(setup)
         unheld = {} if setup.limits is None else hold(setup.limits)
         self._host = LoopHost("main", on_main=True)
-        self._manager = NamespaceManager(name=setup.name, module=fresh_main())
+        self._manager = NamespaceManager(name=setup.name, module=fresh_main(), process=Process())
         names = self._manager.get_for_execution()
         names["display"] = display
         if setup.file:
@@ -175,6 +176,8 @@ class _Worker:
                 self._start(self._checkpoint(key))
             case m.Mark(key=key):
                 self._reply(key, self._runner.mark)
+            case m.Audit(key=key, hurry=hurry):
+                self._reply(key, lambda: self._runner.audit(hurry=hurry))
             case m.Restore(key=key, snapshot=snapshot):
                 wire = m.unpack(snapshot, WireSnapshot)
                 found = unpack_snapshot(wire, parts)
@@ -218,10 +221,9 @@ class _Worker:
     async def _checkpoint(self, key: bytes) -> None:
         try:
             wire, parts = pack_delta(await self._runner.snapshot())
-        except Exception as error:  # noqa: BLE001  the host wants to know
+            self._send(m.Answered(key=key, data=m.pack(wire)), parts)
+        except Exception as error:  # noqa: BLE001  the host wants to know; too much to send is one
             self._send(m.Answered(key=key, error=to_wire(error)))
-            return
-        self._send(m.Answered(key=key, data=m.pack(wire)), parts)
 
     def _reply(self, key: bytes, call: Callable[[], Awaitable[Any]]) -> None:
         async def reply() -> None:
@@ -241,6 +243,8 @@ class _Worker:
                 return pack_value(value, question.text)
             case "tasks":
                 return await self._runner.ask(Tasks())
+            case "notes":
+                return await self._runner.ask(Notes())
             case "stack":
                 return describe_stacks()
             case "variables":

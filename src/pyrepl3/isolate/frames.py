@@ -15,7 +15,7 @@ import msgspec
 VERSION = 1
 MOST_HEAD = 64 * 1024 * 1024
 """Bytes of a head at most: a cell's source, or what it shows."""
-MOST_INLINE = 16 * 1024 * 1024
+MOST_INLINE = 256 * 1024 * 1024
 """Bytes of parts that may follow a head at most; more go by shared memory, where there is any."""
 MOST_SHARED = 1 << 40
 """Bytes of parts in shared memory at most: whoever maps them sees to it that they are there."""

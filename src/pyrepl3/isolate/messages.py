@@ -78,7 +78,7 @@ class Room(_Message, frozen=True, kw_only=True):
     size: int
 
 
-type Asks = Literal["fetch", "variables", "tasks", "complete", "explain", "stack"]
+type Asks = Literal["fetch", "variables", "tasks", "complete", "explain", "notes", "stack"]
 
 
 class Ask(_Message, frozen=True, kw_only=True):
@@ -102,6 +102,13 @@ class Mark(_Message, frozen=True, kw_only=True):
     key: bytes
 
 
+class Audit(_Message, frozen=True, kw_only=True):
+    """Look for changes that no cell named. Answer: Answered, with a bool."""
+
+    key: bytes
+    hurry: bool = False
+
+
 class Restore(_Message, frozen=True, kw_only=True):
     """Replace the namespace. Answer: Answered, with what was lost."""
 
@@ -121,7 +128,9 @@ class Close(_Message, frozen=True, kw_only=True):
     """Stop everything and end."""
 
 
-type ToWorker = Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Restore | Given | Close
+type ToWorker = (
+    Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Audit | Restore | Given | Close
+)
 
 
 # --- to the host ----------------------------------------------------------------------------------

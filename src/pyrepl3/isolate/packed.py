@@ -36,6 +36,8 @@ class WireDelta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     engine: bytes
     chunks: tuple[tuple[bytes, int], ...]
     audited: bool = True
+    late: frozenset[str] = frozenset()
+    dropped: Mapping[str, str] = {}
 
 
 class WireSnapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,8 @@ def pack_delta(delta: Delta) -> tuple[WireDelta, list[Part]]:
         engine=delta.engine,
         chunks=tuple((digest, len(chunk)) for digest, chunk in delta.chunks.items()),
         audited=delta.audited,
+        late=delta.late,
+        dropped=delta.dropped,
     )
     parts: list[Part] = [blob.data for blob in delta.blobs]
     return wire, [*parts, *delta.chunks.values()]
@@ -87,6 +91,8 @@ def unpack_delta(wire: WireDelta, parts: memoryview) -> Delta:
         engine=wire.engine,
         chunks=chunks,
         audited=wire.audited,
+        late=wire.late,
+        dropped=wire.dropped,
     )
 
 

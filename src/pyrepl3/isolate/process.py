@@ -22,7 +22,7 @@ from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.values import unpack_value
-from pyrepl3.records import Complete, Explain, Fetch, ModeReport, TaskInfo, Tasks, Variables
+from pyrepl3.records import Complete, Explain, Fetch, ModeReport, Notes, TaskInfo, Tasks, Variables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -160,6 +160,16 @@ class ProcessRunner:
             with suppress(WorkerDiedError):
                 await link.call(lambda key: m.Mark(key=key))
 
+    async def audit(self, *, hurry: bool = False) -> bool:
+        """Look for changes since the last mark that no cell named."""
+        link = self._link
+        if (
+            link is None or link.lost
+        ):  # a replacement has what is in the last epoch, and nothing else
+            return True
+        data, _ = await link.call(lambda key: m.Audit(key=key, hurry=hurry))
+        return self._checked(link, lambda: m.unpack(data, bool))
+
     async def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back."""
         link = await self._ensure(revive=False)
@@ -184,6 +194,8 @@ class ProcessRunner:
                 )
             case Explain(source=source):
                 return await self._asked(link, "explain", ModeReport, text=source)
+            case Notes():
+                return await self._asked(link, "notes", tuple[str, ...])
 
     async def stack(self) -> str:
         """Where each thread of the worker is: for whoever asks why nothing happens."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyrepl3.config import Limits
 
-SLACK = 256 * 1024 * 1024
-"""Bytes of address space beside the budget: stacks and arenas are reserved and never touched."""
+SLACK = 1024 * 1024 * 1024
+"""Bytes of address space beside the budget: each thread reserves a stack and an arena, and touches little."""
 
 try:
     import resource

@@ -16,11 +16,11 @@ from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from pyrepl3.ports import Observer, Runner, Store
-    from pyrepl3.records import Cell, Collected, Difference, Epoch, LogEntry
+    from pyrepl3.records import Cell, Collected, Difference, Epoch, LogEntry, Snapshot
     from pyrepl3.session.submissions import Submissions
     from pyrepl3.session.telling import Telling
 
@@ -50,6 +50,23 @@ class Travel:
         """Go on from the last epoch in the store; called once, when the session is opened."""
         if self._store is not None:
             await self._load(None, recompute=recompute)
+
+    async def revive(self, restore: Callable[[Snapshot], Awaitable[dict[str, str]]]) -> int:
+        """Bring the last epoch back by ``restore``: for a runner that begins anew. Returns its number."""
+        store = self._store
+        if store is None or not self.epoch:
+            return 0
+        snapshot = await self._call(lambda: store.load(self.epoch))
+        self.lost = await restore(snapshot)
+        names = frozenset(name for blob in snapshot.blobs for name in blob.names)
+        lost = dict(self.lost)
+        tell = self._telling.join("", self._observe)
+        tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
+        return self.epoch
+
+    def note_death(self, text: str) -> None:
+        """Tell that the runner has lost its process while no cell ran."""
+        self._telling.join("", self._observe)(Notice(cell_id="", kind="worker-died", text=text))
 
     async def restore(self, epoch: int, *, recompute: bool = False) -> Mapping[str, str]:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
