@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -144,4 +144,35 @@ def unlimited(*, denied: Iterable[str] = ()) -> ExecutorConfig:
         max_memory_usage=None,
         max_coroutines=None,
         denied_modules=frozenset(denied),
+    )
+
+
+def check_isolation(isolation: str, limits: Limits | None, stages: Sequence[object]) -> None:
+    """Raise ValueError for what cannot be had, or does not go together."""
+    if isolation == "confined":
+        raise ValueError(
+            'isolation="confined" is not built yet, and nothing runs unconfined by mistake: '
+            'isolation="process" gives a worker process with the rights of this one'
+        )
+    if isolation not in ("none", "process"):
+        raise ValueError(f'isolation is "none" or "process", not {isolation!r}')
+    if isolation == "process" and stages:
+        raise ValueError("stages are objects of this process; leave them out of a worker's session")
+    asked = [name for name in ONLY_IN_WORKERS if getattr(limits, name, None) is not None]
+    if isolation == "none" and asked:
+        raise ValueError(
+            f'nothing holds Limits.{asked[0]} in this process: pass isolation="process", too'
+        )
+
+
+def with_limits(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
+    """The configuration with these limits instead of its own (None: as it is)."""
+    if limits is None:
+        return config
+    return msgspec.structs.replace(
+        config or unlimited(),
+        max_execution_time=limits.wall,
+        max_memory_usage=limits.memory,
+        max_output=limits.output,
+        max_coroutines=limits.coroutines,
     )

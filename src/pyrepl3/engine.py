@@ -10,9 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pyrepl3.config import ONLY_IN_WORKERS, ExecutorConfig, Isolation, Limits, unlimited
+from pyrepl3.config import ExecutorConfig, Isolation, Limits, check_isolation, with_limits
 from pyrepl3.session import Session
 from pyrepl3.session.control import Control
 
@@ -67,11 +65,11 @@ def open_session(
     Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
     process can be had. Raises ValueError for what does not go together.
     """
-    _check_isolation(isolation, limits, stages)
+    check_isolation(isolation, limits, stages)
     return Opening(
         name,
         store=store,
-        config=_settings(config, limits),
+        config=with_limits(config, limits),
         observe=observe,
         ask=ask,
         stages=stages,
@@ -81,35 +79,6 @@ def open_session(
         resonate=resonate,
         isolation=isolation,
         limits=limits,
-    )
-
-
-def _check_isolation(isolation: Isolation, limits: Limits | None, stages: Sequence[Stage]) -> None:
-    if isolation == "confined":
-        raise ValueError(
-            'isolation="confined" is not built yet, and nothing runs unconfined by mistake: '
-            'isolation="process" gives a worker process with the rights of this one'
-        )
-    if isolation not in ("none", "process"):
-        raise ValueError(f'isolation is "none" or "process", not {isolation!r}')
-    if isolation == "process" and stages:
-        raise ValueError("stages are objects of this process; leave them out of a worker's session")
-    asked = [name for name in ONLY_IN_WORKERS if getattr(limits, name, None) is not None]
-    if isolation == "none" and asked:
-        raise ValueError(
-            f'nothing holds Limits.{asked[0]} in this process: pass isolation="process", too'
-        )
-
-
-def _settings(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
-    if limits is None:
-        return config
-    return msgspec.structs.replace(
-        config or unlimited(),
-        max_execution_time=limits.wall,
-        max_memory_usage=limits.memory,
-        max_output=limits.output,
-        max_coroutines=limits.coroutines,
     )
 
 
