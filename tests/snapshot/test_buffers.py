@@ -171,6 +171,19 @@ def test_two_sessions_with_the_same_array_both_see_its_changes(kept):
     other.buffers.close()
 
 
+def test_what_is_doubtful_can_be_asked_without_looking(kept):
+    array = noise(100 * CHUNK)
+    made, chunks = kept.delta(array)
+    kept.mark(made, chunks)
+    view = memoryview(array).cast("B")
+    array[50 * CHUNK] ^= 1
+    for _ in range(2):
+        doubtful = kept.buffers.find_doubtful(view, made[0])
+        assert doubtful is None or (50 in doubtful and len(doubtful) < 6)
+    assert kept.save(array) > CHUNK
+    assert kept.buffers.find_doubtful(view, made[0]) is None
+
+
 def test_small_changes_are_copies_and_memory_is_let_go(kept):
     array = noise(200 * CHUNK)
     kept.save(array)

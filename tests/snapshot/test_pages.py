@@ -51,6 +51,14 @@ def test_each_written_page_is_told_once(memory):
     assert made.written() == [memory.page(3)]
 
 
+def test_it_can_be_asked_what_the_next_question_will_be_told(memory):
+    made = watched(memory)
+    memory.bytes[3 * PAGE] = 1
+    assert made.written_so_far() == made.written_so_far() == [memory.page(3)]
+    assert made.written() == [memory.page(3)]
+    assert made.written_so_far() == []
+
+
 def test_reading_is_no_writing(memory):
     made = watched(memory)
     assert memory.bytes[2 * PAGE] == 0

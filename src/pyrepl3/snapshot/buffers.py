@@ -11,7 +11,8 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pyrepl3.records import CHUNK, FANOUT, Buffer
-from pyrepl3.snapshot.pages import Watch, watch
+from pyrepl3.snapshot.pages import Watch
+from pyrepl3.snapshot.pages import watch as watch_pages
 
 _DIGEST = 32  # bytes
 _LIST = FANOUT * _DIGEST
@@ -87,6 +88,16 @@ class Buffers:
             place.content = content
             place.start(private=True)
         return content
+
+    def find_doubtful(self, view: memoryview, content: Content) -> Collection[int] | None:
+        """The chunks of ``view`` that may not be as in ``content``, which the store has; None: any.
+
+        Nothing counts as looked at by this. Any thread.
+        """
+        place = self._ranges.get(("memory", address_of(view), len(view)))
+        if place is None or place.content is not content:
+            return None
+        return place.find_doubtful()
 
     def close(self) -> None:
         """Stop watching memory; to be called before this object is dropped."""
@@ -175,7 +186,7 @@ class _Range:
 
     def start(self, *, private: bool = False) -> None:
         """Watch from now on, where that is possible."""
-        self._watch = watch(self._address, self._size, private=private)
+        self._watch = watch_pages(self._address, self._size, private=private)
         if self._watch is not None:
             self._watch.written()  # protects the pages
 
@@ -185,13 +196,20 @@ class _Range:
             if self._calm:
                 self.start()
             return None
-        first, last, ranges = self._watch.start, self._watch.stop, self._watch.written()
+        watch, ranges = self._watch, self._watch.written()
         if ranges is None:
             self._watch = None
-        if ranges is None or self.content is None:
-            return None
+        return None if ranges is None or self.content is None else self._chunks_in(watch, ranges)
+
+    def find_doubtful(self) -> Collection[int] | None:
+        """The same, and the next look begins where it would have."""
+        watch = self._watch
+        ranges = None if watch is None else watch.written_so_far()
+        return None if watch is None or ranges is None else self._chunks_in(watch, ranges)
+
+    def _chunks_in(self, watch: Watch, ranges: list[tuple[int, int]]) -> set[int]:
         # The parts of pages at both ends are not watched.
-        edges = (self._address, first), (last, self._address + self._size)
+        edges = (self._address, watch.start), (watch.stop, self._address + self._size)
         found: set[int] = set()
         for start, stop in (*edges, *ranges):
             if start < stop:

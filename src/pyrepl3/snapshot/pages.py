@@ -52,12 +52,21 @@ class Watch:
 
         To be called before the memory is read. What is written after the call is told by the next one.
         """
+        return self._ask(_WP_MATCHING)
+
+    def written_so_far(self) -> list[tuple[int, int]] | None:
+        """The same, and the next call tells of them again."""
+        return self._ask(0)
+
+    def _ask(self, protect: int) -> list[tuple[int, int]] | None:
         kernel = self._kernel
         if kernel is None or kernel.pid != os.getpid():
             return None
         try:
             with kernel.lock:
-                return None if self._kernel is None else list(kernel.scan(self.start, self.stop))
+                if self._kernel is None:
+                    return None
+                return list(kernel.scan(self.start, self.stop, protect))
         except OSError:  # mapped anew meanwhile: then it is another memory
             self.close()
             return None
@@ -122,8 +131,8 @@ class _Kernel:
         except OSError:
             return  # nothing is mapped there any more
 
-    def scan(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        flags = _WP_MATCHING | _CHECK_WPASYNC
+    def scan(self, start: int, stop: int, protect: int) -> Iterator[tuple[int, int]]:
+        flags = protect | _CHECK_WPASYNC
         while start < stop:
             request = bytearray(
                 struct.pack(
