@@ -38,8 +38,8 @@ class Machine:
 
     Whoever runs it calls ``tick`` and then ``apply`` for one request after the other, writes
     ``take_changes()`` to where ``shelf`` finds them after each of both, and sends ``take_messages()``
-    once these are safe. ``ledger.load()`` brings in what is pending. Times are ms since 1970 and never
-    go back: an earlier ``now`` counts as the latest one.
+    once these are safe. ``ledger.load()`` brings in what is pending. Times are ms since 1970; a clock
+    that is set back makes what is due later, and nothing else.
     """
 
     def __init__(self, shelf: Shelf, rules: Rules | None = None) -> None:
@@ -48,7 +48,7 @@ class Machine:
 
     def tick(self, now: int) -> None:
         """Do what is due: schedules fire, promises end, tasks are offered again; in this order."""
-        self._now = now = max(now, self._now)
+        self._now = now
         schedules.fire(self.ledger, now)
         self.ledger.expire(now)
         self.ledger.turn(now)
