@@ -121,8 +121,12 @@ class Prompt:
         try:
             found = translate(text)
         except MagicError as error:
-            cure = guess(text) or "%help lists the commands of this prompt"
-            self._report.note(f"{error.text}; {cure}")
+            name, meant = text.split()[0], guess(text)
+            self._report.note(
+                f"{name} is no command; {meant}"
+                if meant
+                else f"{error.text}; %help lists the commands of this prompt"
+            )
             return "", False
         for _, notice in found.notices:
             self._report.note(notice)
