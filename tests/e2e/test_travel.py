@@ -125,3 +125,17 @@ def test_a_terminal_without_these_characters_gets_a_drawing_too(demo):
     text = ask(demo, "log", "demo", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert text.isascii()
     assert [line.split()[0] for line in text.splitlines()] == ["*", "@", "o"]
+
+
+def test_what_could_not_be_kept_is_made_again_where_it_is_allowed(cli):
+    job = cli.write(
+        "job.py",
+        "# %%\nrows = [1, 2]\n# %%\nit = (r * 2 for r in rows); print('made')\n"
+        "# %%\nimport os\nos.path.exists('go') or os._exit(9)\nprint(list(it))\n",
+    )
+    assert cli.run("run", job, "--session", "s").returncode == 9
+    cli.write("go", "")
+    done = cli.run("run", job, "--session", "s", "--recompute")
+    assert (done.returncode, done.stdout) == (0, "made\n[2, 4]\n")
+    assert "rows came back (epoch 2); it made again by running what made them" in done.stderr
+    assert "it did not come back" not in done.stderr

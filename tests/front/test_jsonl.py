@@ -111,7 +111,7 @@ EVENTS = {
     ),
     "restored": (
         Restored(epoch=3, names=frozenset({"b", "a"})),
-        {"event": "restored", "epoch": 3, "names": ["a", "b"], "lost": {}},
+        {"event": "restored", "epoch": 3, "names": ["a", "b"], "lost": {}, "recomputed": []},
     ),
     "of an earlier process": (
         Output(cell_id="s-c1", stream="stdout", text="a"),

@@ -7,7 +7,14 @@ import pytest
 from pyrepl3.errors import CompilationError, LimitExceededError
 from pyrepl3.front.cells import SourceCell, SourceFile
 from pyrepl3.front.console import Console
-from pyrepl3.front.render import TextReport, as_python_says, changed_lines, describe, value_text
+from pyrepl3.front.render import (
+    TextReport,
+    as_python_says,
+    brought_back,
+    changed_lines,
+    describe,
+    value_text,
+)
 from pyrepl3.front.resume import Plan
 from pyrepl3.records import (
     Cell,
@@ -263,3 +270,18 @@ def test_only_the_changed_lines_of_a_proposal_are_shown():
 def test_other_last_lines_stay():
     assert as_python_says("Traceback\nValueError: pyrepl3.errors.X\n").endswith("pyrepl3.errors.X")
     assert as_python_says("") == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "again", "told"),
+    [
+        ("ab", "", "a, b came back (epoch 3)"),
+        ("ab", "b", "a came back (epoch 3); b made again by running what made them"),
+        ("b", "b", "b made again by running what made them"),
+        ("abcdefghij", "", "a, b, c, d, e, f, g, h and 2 more came back (epoch 3)"),
+        (["_", "_x"], "", ""),
+    ],
+)
+def test_what_a_restore_brought_back_is_told(names, again, told):
+    event = Restored(epoch=3, names=frozenset(names), recomputed=frozenset(again))
+    assert brought_back(event) == told

@@ -62,6 +62,11 @@ def _parser(name: str, about: str, examples: str, usage: str) -> Parser:
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="NAME", help="keep the state under this name")
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="make names that could not be kept again, by running the cells that made them",
+    )
     _add_store(parser)
 
 
@@ -153,7 +158,7 @@ def parse_run(words: list[str]) -> argparse.Namespace:
         if not options.arguments:
             parser.error("name the FILE to run, or - for standard input")
         options.file = options.arguments.pop(0)
-    for name in ("replay", "restart"):
+    for name in ("replay", "restart", "recompute"):
         if getattr(options, name) and options.session is None:
             parser.error(f"--{name} needs --session NAME")
     _check_store(parser, options)
@@ -170,6 +175,8 @@ def parse_prompt(words: list[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error(_guess(unknown, words))
+    if options.recompute and options.session is None:
+        parser.error("--recompute needs --session NAME")
     _check_store(parser, options)
     return options
 

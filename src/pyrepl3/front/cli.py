@@ -121,6 +121,7 @@ def _run_file(
         replay=options.replay,
         restart=options.restart,
         keep_going=options.keep_going,
+        recompute=options.recompute,
     )
     interrupts = Interrupts(report.note, lambda: report.end(INTERRUPTED))
     reader = LineReader(console)
@@ -162,7 +163,12 @@ def _prompt(options: argparse.Namespace) -> int:
     _set_path("")
     from pyrepl3.front.repl import run_prompt
 
-    return run_prompt(session=options.session, store=options.store, limits=_limits(options))
+    return run_prompt(
+        session=options.session,
+        store=options.store,
+        limits=_limits(options),
+        recompute=options.recompute,
+    )
 
 
 def _run_piped(options: argparse.Namespace) -> int:

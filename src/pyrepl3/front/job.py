@@ -44,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     replay: bool = False
     restart: bool = False
     keep_going: bool = False
+    recompute: bool = False
 
 
 async def run_job(
@@ -111,7 +112,9 @@ async def _resume(session: Any, job: Job, report: Report, held: list[Restored]) 
             restart=job.restart,
         )
     if todo.restore is not None:
-        await session.restore(todo.restore)
+        await session.restore(todo.restore, recompute=job.recompute)
+    elif job.recompute and session.lost and not todo.over:
+        await session.restore(session.epoch, recompute=True)  # as it was, and with those names
     if history and job.resume:
         report.resumed(todo, replay=job.replay)
     if held:

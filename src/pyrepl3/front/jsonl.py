@@ -119,8 +119,14 @@ class JsonReport:
                 self._about("finished", outcome.cell.id, **_outcome(outcome))
             case Committed(cell_id=cell_id, epoch=epoch, size=size, lost=lost):
                 self._about("committed", cell_id, epoch=epoch, size=size, lost=dict(lost))
-            case Restored(epoch=epoch, names=names, lost=lost):
-                self._write("restored", epoch=epoch, names=sorted(names), lost=dict(lost))
+            case Restored(epoch=epoch, names=names, lost=lost, recomputed=recomputed):
+                self._write(
+                    "restored",
+                    epoch=epoch,
+                    names=sorted(names),
+                    lost=dict(lost),
+                    recomputed=sorted(recomputed),
+                )
             case _:
                 assert_never(event)
 

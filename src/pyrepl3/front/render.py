@@ -45,7 +45,7 @@ class TextReport:
         self._session: str | None = None
         self._cell: SourceCell | None = None
         self._hidden: set[str] = set()  # ids of cells whose value is noise
-        self._waiting = ""
+        self._waiting = self._unaudited = ""
         self._said: dict[str, str] = {}  # names that were said to be lost, and why
 
     def begin(self, file: SourceFile, session: str | None) -> None:
@@ -87,12 +87,8 @@ class TextReport:
                 console.err(text)
             case Display(data=data):
                 console.out(value_text("", data))
-            case Notice(cell_id=cell_id, kind="interrupting", text=text):
-                if cell_id != self._waiting:  # it comes again and again, for as long as it waits
-                    self._waiting = cell_id
-                    self.note(text)
-            case Notice(text=text):
-                self.note(text)
+            case Notice():
+                self._notice(event)
             case Finished(outcome=outcome):
                 self._outcome(outcome)
             case Committed(lost=lost):
@@ -105,6 +101,20 @@ class TextReport:
                 pass  # for programs: see --json
             case _:
                 assert_never(event)
+
+    def _notice(self, event: Notice) -> None:
+        match event:
+            case Notice(cell_id=cell_id, kind="interrupting"):
+                if cell_id == self._waiting:
+                    return  # it comes again and again, for as long as it waits
+                self._waiting = cell_id
+            case Notice(kind="unaudited", text=text):
+                if text == self._unaudited:
+                    return  # a run may open a session at an epoch, and go back to it
+                self._unaudited = text
+            case _:
+                pass
+        self.note(event.text)
 
     def _outcome(self, outcome: Done | Failed | Interrupted | Replayed) -> None:
         match outcome:
@@ -171,9 +181,13 @@ class TextReport:
 
 
 def brought_back(event: Restored) -> str:
-    """The names that a restore brought back, in one line; "" where there are none to tell of."""
-    names = sorted(name for name in event.names if shown(name))
-    return f"{list_names(names, 8)} came back (epoch {event.epoch})" if names else ""
+    """The names that a restore brought back or made again, in one line; "" where none is to be told of."""
+    again = sorted(name for name in event.recomputed if shown(name))
+    names = sorted(name for name in event.names - event.recomputed if shown(name))
+    parts = [f"{list_names(names, 8)} came back (epoch {event.epoch})"] if names else []
+    if again:
+        parts.append(f"{list_names(again, 8)} made again by running what made them")
+    return "; ".join(parts)
 
 
 def value_text(text: str, data: Mapping[str, Any]) -> str:

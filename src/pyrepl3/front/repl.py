@@ -21,16 +21,26 @@ from pyrepl3.front.render import TextReport, brought_back
 from pyrepl3.records import Event, Failed, Finished, Restored
 
 
-def run_prompt(*, session: str | None, store: str | None, limits: Limits | None) -> int:
+def run_prompt(
+    *, session: str | None, store: str | None, limits: Limits | None, recompute: bool = False
+) -> int:
     """Read entries from the terminal and run them until Ctrl-D. Returns the exit status."""
-    prompt = Prompt(session=session, store=store, limits=limits)
+    prompt = Prompt(session=session, store=store, limits=limits, recompute=recompute)
     return host_main(prompt.main, on_sigint=prompt.press, on_unheard=prompt.interrupts.unheard)
 
 
 class Prompt:
     """A session at a terminal: reads an entry, runs it as a cell, shows what happens."""
 
-    def __init__(self, *, session: str | None, store: str | None, limits: Limits | None) -> None:
+    def __init__(
+        self,
+        *,
+        session: str | None,
+        store: str | None,
+        limits: Limits | None,
+        recompute: bool = False,
+    ) -> None:
+        self._recompute = recompute
         self._name = session
         self._store = store
         self._limits = limits
@@ -50,6 +60,7 @@ class Prompt:
             limits=self._limits,
             observe=self._observe,
             ask=self._reader.ask,
+            recompute=self._recompute,
         )
         self._console.line(_banner())
         try:
@@ -121,7 +132,7 @@ class Prompt:
         try:
             found = translate(text)
         except MagicError as error:
-            name, meant = text.split()[0], guess(text)
+            name, meant = text.split(maxsplit=1)[0], guess(text)
             self._report.note(
                 f"{name} is no command; {meant}"
                 if meant
