@@ -26,11 +26,11 @@ types:
 
 # the tests, on the default Python
 test *args:
-    uv run pytest {{ args }}
+    uv run pytest -n 2 --dist loadfile {{ args }}
 
 # the tests on Python 3.12, in an environment of its own
 test312 *args:
-    env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv312 uv run --python 3.12 pytest {{ args }}
+    env -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT=.venv312 uv run --python 3.12 pytest -n 2 --dist loadfile {{ args }}
 
 # the examples in README and docs, and the fragments of the changelog
 docs: changelog
