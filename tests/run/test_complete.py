@@ -99,3 +99,8 @@ async def test_a_session_completes_at_the_end_or_at_a_cursor():
         assert await session.complete("math.sq") == ("math.sqrt",)
         assert await session.complete("valu + 1", 4) == ("value",)
         assert "math" in await session.variables()
+
+
+def test_nothing_completes_behind_the_end_of_a_line():
+    assert complete("poi\n", 4, NAMESPACE) == ()
+    assert complete("poi\n", 3, NAMESPACE) == ("point", "pointer")

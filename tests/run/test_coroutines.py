@@ -228,7 +228,9 @@ async def test_a_coroutine_that_is_never_awaited_is_reported_with_the_line_that_
 ):
     # pytest records warnings instead of having them shown.
     monkeypatch.setattr(
-        warnings, "_showwarnmsg_impl", lambda message: print(message.message, file=sys.stderr)
+        warnings,
+        "_showwarnmsg_impl",
+        lambda told: print(f"{told.message}, line {told.lineno}", file=sys.stderr),
     )
     events = []
     async with pyrepl3.open_session(observe=events.append) as session:

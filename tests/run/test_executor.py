@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -37,6 +39,19 @@ async def test_blocking_cells_leave_the_loop_free(executor):
     executor.namespace.update_namespace({"ticked": ticked})
     asyncio.get_running_loop().call_later(0.01, ticked.set)
     assert await executor.execute("import time; time.sleep(0); ticked.wait(20)") is True
+
+
+async def test_a_closed_executor_that_raised_is_collected():
+    async def use():
+        executor = AsyncExecutor()
+        with contextlib.suppress(ZeroDivisionError):
+            await executor.execute("1 / 0")
+        await executor.aclose()
+        return weakref.ref(executor), weakref.ref(executor.namespace)
+
+    left = await use()
+    gc.collect()
+    assert [each() for each in left] == [None, None]
 
 
 async def test_a_connection_made_in_one_blocking_cell_works_in_later_ones(executor):

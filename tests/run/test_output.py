@@ -702,8 +702,17 @@ async def test_a_coroutine_never_awaited_is_reported_with_the_line_that_made_it(
 ):
     outcome = await session.run("async def f(): pass\nx = 1\nf()\nx = 2")
     text = seen.text(outcome.cell.id, "stderr")
-    assert "RuntimeWarning: coroutine 'f' was never awaited" in text
-    assert f'File "{outcome.cell.filename}", line 3' in text
+    name = outcome.cell.filename
+    assert text == f"{name}:3: RuntimeWarning: coroutine 'f' was never awaited\n  f()\n"
+
+
+async def test_so_is_one_that_was_the_value_of_an_earlier_cell(session, seen, shown_warnings):
+    made = (await session.run("async def f(): pass\nf()")).cell
+    seen.events.clear()  # they hold the value, and so does the handle that our loop is in
+    await asyncio.sleep(0)
+    dropped = (await session.run("_ = None")).cell
+    text = seen.text(dropped.id, "stderr")
+    assert text == f"{made.filename}:2: RuntimeWarning: coroutine 'f' was never awaited\n  f()\n"
 
 
 # --- forks --------------------------------------------------------------------------------------

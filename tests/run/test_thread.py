@@ -8,6 +8,7 @@ import linecache
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -341,3 +342,20 @@ async def test_opening_and_closing_leaves_nothing_behind():
     grown = [now - then for now, then in zip(in_use(), before, strict=True)]
     # What the last session had to spare: it may be on its way out.
     assert all(much <= spare for much, spare in zip(grown, [2, 3, 0, 4], strict=True)), grown
+
+
+@pytest.mark.parametrize("source", ["C()", "await asyncio.sleep(0)\nC()", "time.sleep(0); C()"])
+async def test_nothing_holds_the_value_of_a_cell_until_the_collector_comes(source):
+    async with pyrepl3.open_session() as session:
+        await session.run("import asyncio, time\nclass C: pass")
+        gc.collect()
+        gc.disable()
+        try:
+            outcome = await session.run(source)
+            value = weakref.ref(outcome.value)
+            del outcome
+            await asyncio.sleep(0)  # the handle that our loop is in holds it
+            await session.run("_ = None")
+            assert value() is None
+        finally:
+            gc.enable()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # A dotted name at the end, unless it goes on from a call, a subscript or a number: those are not evaluated.
-_WORD = re.compile(r"(?<![\w.)\]}\"'])(?:[^\W\d]\w*\.)*(?:[^\W\d]\w*)?$")
+_WORD = re.compile(r"(?<![\w.)\]}\"'])(?:[^\W\d]\w*\.)*(?:[^\W\d]\w*)?\Z")
 
 
 def complete(source: str, cursor: int, namespace: Mapping[str, Any]) -> tuple[str, ...]:

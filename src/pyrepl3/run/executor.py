@@ -300,6 +300,8 @@ class AsyncExecutor(CellRunner):
         if self.imports is not None:
             self.imports.release()
         self._routing.close()
+        # Its traceback holds the frames of whoever called us, and with them this executor, for ever.
+        self._dict.pop("_last_exception", None)
         self.namespace.close()
         self.coordinator.close()
 

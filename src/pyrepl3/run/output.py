@@ -18,6 +18,7 @@ from pyrepl3.run.asking import Input, InRouter
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.redirect import Redirecting
 from pyrepl3.run.speaker import Carrying, forget_threads, speaker
+from pyrepl3.run.unawaited import Unawaited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -246,13 +247,13 @@ class _State:
         self.open = 0
         self.running: set[Execution] = set()
         self.input: Input | None = None
-        self._others: tuple[Carrying, Redirecting] | None = None
+        self._others: tuple[Carrying, Redirecting, Unawaited] | None = None
         self._routers: dict[str, Any] = {}
         self._watches_forks = False
 
     def install(self) -> None:
         self.input = Input()
-        self._others = Carrying(), Redirecting()
+        self._others = Carrying(), Redirecting(), Unawaited()
         if not self._watches_forks:
             self._watches_forks = True
             os.register_at_fork(after_in_child=self._leave)

@@ -68,9 +68,11 @@ class Handover:
                 if not cancelled:
                     cancelled = True
                     request_stop(execution)
+        # Taken, not kept: what may still abandon the cell holds this object.
+        result, self.result = self.result, None
         if cancelled:
             raise asyncio.CancelledError
-        return self.result
+        return result
 
 
 async def go_as_task(

@@ -28,15 +28,24 @@ if TYPE_CHECKING:
     from pyrepl3.run.namespace import NamespaceManager
 
 
+class _End:
+    """How a cell has ended, as far as its observer knows."""
+
+    def __init__(self) -> None:
+        self.told: Outcome | None = None
+        self.over = False
+        """Its thread was left behind: what it comes to there is not the end that was told."""
+
+
 class _Call[T]:
     """A coroutine to run on the host's loop, and the future of whoever waits for it on another."""
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._make = make
+        self._make: Callable[[], Coroutine[Any, Any, T]] | None = make
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()
         self.task: asyncio.Task[T] | None = None
-        self.cancelled = self.over = False
+        self.cancelled = False
 
     def send(self, host: LoopHost) -> None:
         """Have it begun by the host. Any thread."""
@@ -52,8 +61,11 @@ class _Call[T]:
         if self.cancelled:
             self.reply(None, asyncio.CancelledError())
             return
+        # Taken: what makes it may know this object, and the cell's value should not wait for the collector.
+        make, self._make = self._make, None
+        assert make is not None
         # This object is held by the done callback, and by the future's waiter.
-        self.task = loop.call(self._make())
+        self.task = loop.call(make())
         self.task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
@@ -115,7 +127,7 @@ class ThreadRunner:
             durability=durability,
         )
         self._calls: set[_Call[Any]] = set()
-        self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome]]] = {}
+        self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome], _End]] = {}
         self._guard: Execution | None = None
         self._closed = False
         if host is None:
@@ -128,18 +140,18 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
-        told: Outcome | None = None
+        # All that ``tell`` knows: what a cell leaves behind holds it, and must not hold the cell's value.
+        end = _End()
 
         def tell(event: Event) -> None:
-            nonlocal told
             if isinstance(event, Finished):
-                if call.over:  # left behind: this is not the end that was told
+                if end.over:
                     return
-                told = event.outcome
+                end.told = event.outcome
             observe(event)
 
         call = _Call(lambda: self.executor.run(cell, tell, pace))
-        self._flying[cell.id] = cell, observe, call
+        self._flying[cell.id] = cell, observe, call, end
         try:
             call.send(self._host)
             try:
@@ -149,10 +161,11 @@ class ThreadRunner:
                 await self._stop(cell, call)
                 raise
             except CancellationError:
-                if told is None:
+                if end.told is None:
                     raise
-                return told  # a plain cell has cancelled the task that it runs in
+                return end.told  # a plain cell has cancelled the task that it runs in
         finally:
+            end.told = None
             del self._flying[cell.id]
             self.executor.unwanted.discard(cell.id)
 
@@ -275,11 +288,11 @@ class ThreadRunner:
         self.namespace.move()
         self.executor.move(host)
         host.start()
-        for cell, observe, call in list(self._flying.values()):
+        for cell, observe, call, end in list(self._flying.values()):
             if call.task is None:
                 call.send(host)
                 continue
-            call.over = True
+            end.over = True
             error = CancellationError(f"cell {cell.n} was interrupted")
             if cell is execution.cell:
                 outcome = make_outcome(execution, (False, error), 0.0)
