@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import msgspec
 import pytest
 
 UNSTORABLE = {
@@ -69,11 +68,13 @@ async def test_a_running_task_is_called_a_task(live):
 
 
 def test_a_class_made_by_c_code_is_told_at_once(live):
-    delta = live.cell("import msgspec\nclass S(msgspec.Struct):\n    x: int\ns = S(1)")
-    kind = type(msgspec.Struct)
-    words = f"a class made by {kind.__module__}.{kind.__qualname__} cannot be stored"
-    assert delta.lost["S"].startswith(words)
-    assert delta.lost["s"].startswith(f"it refers to 'S', which cannot be stored: {words}")
+    delta = live.cell(
+        "import ctypes\nclass S(ctypes.Structure):\n    _fields_ = [('x', ctypes.c_int)]\ns = S(1)"
+    )
+    assert "_ctypes" in delta.lost["S"]
+    assert delta.lost["s"].startswith(
+        f"it refers to 'S', which cannot be stored: {delta.lost['S']}"
+    )
 
 
 HOSTILE = {

@@ -276,6 +276,12 @@ CASES = {
         ["n = 10 ** 10000; f = float('nan'); c = complex(1, -0.0)"],
         "assert n == 10 ** 10000 and f != f",
     ),
+    "structs of msgspec": (
+        [
+            "import msgspec\nclass In(msgspec.Struct, frozen=True):\n    v: int\nclass S(msgspec.Struct, tag='s', rename='camel', order=True):\n    'doc'\n    one_two: int\n    more: list = []\n    inner: In = In(5)\n    made: dict = msgspec.field(default_factory=dict, name='M')\n    def twice(self): return self.one_two * 2\n    def __post_init__(self): self.more[:] = ['post']\nclass K(S, kw_only=True):\n    k: int\n    def twice(self): return super().twice() + 1\ns = S(3); k = K(4, k=2)\nclass F(msgspec.Struct):\n    peer: 'F | None' = None\nF.root = F()"
+        ],
+        "assert s.twice() == 6 and k.twice() == 9 and type(s) is S and s.more == ['post'] and k.k == 2 and s < S(4) and s.inner is not None and s.inner.v == 5\nassert msgspec.json.encode(s) == b'{\"type\":\"s\",\"oneTwo\":3,\"more\":[\"post\"],\"inner\":{\"v\":5},\"M\":{}}' and msgspec.json.decode(msgspec.json.encode(s), type=S).one_two == 3\nassert S(1).more == ['post'] and S.__doc__ == 'doc' and type(F.root) is F and K.__struct_fields__ == ('one_two', 'more', 'inner', 'made', 'k')\ntry: s.inner.v = 1\nexcept AttributeError: pass\nelse: raise AssertionError",
+    ),
     "code object and cell": (
         [
             "def outer():\n    x = [1]\n    def inner(): return x\n    return inner\ninner = outer(); cell = inner.__closure__[0]; code = inner.__code__"

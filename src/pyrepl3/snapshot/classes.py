@@ -9,10 +9,11 @@ from __future__ import annotations
 import types
 from typing import Any
 
-from pyrepl3.snapshot import rebuild
+from pyrepl3.snapshot import rebuild, structs
 from pyrepl3.snapshot.commons import BUILDER, HEAP, Pickling
 from pyrepl3.snapshot.definitions import is_importable
 from pyrepl3.snapshot.reasons import UnstorableError
+from pyrepl3.snapshot.structs import is_struct
 
 _IN_BODY = ("__doc__", "__firstlineno__", "__static_attributes__")
 # "__slotnames__" is copyreg's own note, made when the first instance is pickled.
@@ -42,11 +43,15 @@ def reduce_class(pickler: Pickling, cls: type[Any]) -> Any:
         if not cls.__flags__ & HEAP:
             raise UnstorableError("a built-in type that no module names", cls)
     pickler.by_value.add(id(cls))
-    args = _bare(pickler, cls, name)
+    make: Any
+    if is_struct(cls):
+        make, args = structs.make_struct, structs.bare(pickler, cls, name)
+    else:
+        make, args = rebuild.make_class, _bare(pickler, cls, name)
     if pickler.bare:
         pickler.unfinished.append(cls)
-        return rebuild.make_class, args
-    return rebuild.make_class, args, _state_of(pickler, cls), None, None, rebuild.finish_class
+        return make, args
+    return make, args, _state_of(pickler, cls), None, None, rebuild.finish_class
 
 
 def finish_call(pickler: Pickling, cls: type[Any]) -> object:
@@ -71,19 +76,23 @@ def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...
     metaclass = type(cls)
     maker: Any = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
     if type(maker.__new__) is types.BuiltinFunctionType and not rebuild.is_plain_maker(maker):
-        # Made in C from its fields: nothing can be set on it later (ctypes, msgspec).
+        # Made in C from its fields: nothing can be set on it later (ctypes).
         raise UnstorableError(f"a class made by {maker.__module__}.{maker.__qualname__}", cls)
+    if maker.__module__.partition(".")[0] == "sqlalchemy":
+        # Its instrumentation, tables and registry refer to each other and to engines: nobody can store them.
+        raise UnstorableError("a class mapped by SQLAlchemy", cls)
     return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
 
 
 def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
     session = pickler.commons.name
+    struct = is_struct(cls)
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
     for key, value in list(vars(cls).items()):
         if key in _NEVER or _is_slot(cls, value) or _is_mine(cls, value):
             continue
-        if _only_in_body(cls, key):
+        if _only_in_body(cls, key) or (struct and structs.is_made(key)):
             continue
         if issubclass(type(value), _BEHAVIOUR):
             behaviour[key] = value

@@ -6,7 +6,7 @@ import sys
 import types
 from typing import Any
 
-from pyrepl3.snapshot import arrays, classes, exceptions, functions, reducers, tables
+from pyrepl3.snapshot import arrays, classes, exceptions, files, functions, reducers, tables
 from pyrepl3.snapshot.commons import HEAP, Handler
 from pyrepl3.snapshot.definitions import is_importable, is_other_kind
 from pyrepl3.snapshot.reasons import find_words
@@ -69,7 +69,11 @@ def _find_instance_handler(kind: type[Any], session: str) -> Handler | None:
 
 
 _EXACT: dict[str, Handler] = {
-    "_io.TextIOWrapper": reducers.reduce_stream,
+    "_io.BufferedRandom": files.reduce_file,
+    "_io.BufferedReader": files.reduce_file,
+    "_io.BufferedWriter": files.reduce_file,
+    "_io.FileIO": files.reduce_file,
+    "_io.TextIOWrapper": files.reduce_file,
     "builtins.dict_items": reducers.reduce_view,
     "builtins.dict_keys": reducers.reduce_view,
     "builtins.dict_values": reducers.reduce_view,

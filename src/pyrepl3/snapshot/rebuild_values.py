@@ -120,6 +120,13 @@ def make_lru_cache(function: Any, maxsize: int | None, typed: int) -> Any:
     return functools.lru_cache(maxsize, bool(typed))(function)
 
 
+def make_cache(builder: Builder, function: Any, maxsize: int | None, typed: int, used: int) -> Any:
+    """The same, telling that what it knew is gone."""
+    if used:
+        builder.note(f"the cache of {getattr(function, '__name__', 'a function')} starts empty")
+    return make_lru_cache(function, maxsize, typed)
+
+
 def set_fields(value: Any, fields: dict[str, Any]) -> None:
     value.__dict__.update(fields)
 

@@ -26,13 +26,6 @@ def refuse(pickler: Pickling, value: Any) -> Any:
     raise UnstorableError(find_words(type(value)) or "a value", value)
 
 
-def reduce_stream(pickler: Pickling, value: Any) -> Any:
-    for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
-        if getattr(sys, name, None) is value:
-            return getattr, (sys, name)
-    return refuse(pickler, value)
-
-
 def reduce_own_way(pickler: Pickling, value: Any) -> Any:
     """An object whose class, made in a cell, says how it is reduced."""
     import copyreg
@@ -265,6 +258,7 @@ def reduce_lru_cache(pickler: Pickling, value: Any) -> Any:
         return NotImplemented
     settings = value.cache_parameters()
     fields = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
-    # What it remembers is not stored: it can be computed again.
-    args = (value.__wrapped__, settings["maxsize"], settings["typed"])
-    return rebuild_values.make_lru_cache, args, fields, None, None, rebuild_values.set_fields
+    # What it remembers is not stored: nobody can put it back, and it can be computed again.
+    used = value.cache_info().currsize > 0
+    args = (BUILDER, value.__wrapped__, settings["maxsize"], settings["typed"], used)
+    return rebuild_values.make_cache, args, fields, None, None, rebuild_values.set_fields
