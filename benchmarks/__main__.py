@@ -8,12 +8,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks import answering, cells, checkpoints, growth, startup
+from benchmarks import answering, cells, checkpoints, growth, hidden, startup
 from benchmarks.measure import clock
 from benchmarks.report import Report, machine
 from benchmarks.test_performance import test_execution_performance
 
-PARTS = ("cells", "startup", "answering", "growth", "checkpoints", "spec")
+PARTS = ("cells", "startup", "answering", "growth", "checkpoints", "hidden", "spec")
 
 
 def main() -> int:
@@ -55,6 +55,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         )
     elif part == "checkpoints":
         checkpoints.run(report, quick=quick)
+    elif part == "hidden":
+        hidden.run(report, quick=quick)
     else:
         try:
             asyncio.run(test_execution_performance())
