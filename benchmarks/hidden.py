@@ -169,6 +169,7 @@ def live_peer(way: str, folder: Path, out: int) -> None:
 
 def restore_peer(way: str, folder: Path, out: int) -> None:
     keeper = make(way, folder)
+    sys.path.append(str(folder))  # or a module that is not found would cost a peer all names
     results = {}
     try:
         evaluate, _ = keeper.restore()
