@@ -190,6 +190,7 @@ class Opening:
             config=self._config,
             limits=limits,
             ask=self._ask,
+            durability=self._durability,
             file=self.main_file,
         )
         return self._worker, name

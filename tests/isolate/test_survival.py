@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -213,6 +215,23 @@ async def test_code_that_writes_to_the_pipe_forges_nothing(source):
         assert (await session.run("kept")).text == "7"
 
 
+async def test_steps_of_worker_cells_are_kept_by_the_host(tmp_path):
+    source = (
+        "from pyrepl3 import step\n"
+        "def make(n): print('made'); return n * 2\n"
+        "found = step(make, 21)\n"
+        "import sys; found, 'resonate' in sys.modules"
+    )
+    async with pyrepl3.open_session("steps", store=tmp_path, isolation="process") as session:
+        outcome = await session.run(source)
+        assert outcome.text == "(42, False)"
+        asking = asyncio.create_task(session.run("from pyrepl3 import ask\nask('go on?')"))
+        while not (questions := await session.asked()):
+            await asyncio.sleep(0.01)
+        assert await session.answer(questions[0].id, "yes")
+        assert (await asking).text == "'yes'"
+
+
 async def test_input_is_asked_of_the_host():
     def answer(prompt, password):
         if prompt == "no":
@@ -263,3 +282,34 @@ def test_what_does_not_go_together_is_refused():
         pyrepl3.open_session(isolation="process", stages=[lambda cell, code: None])
     with pytest.raises(ValueError, match=r"Limits\.cpu"):
         pyrepl3.open_session(limits=pyrepl3.Limits(cpu=1))
+
+
+def test_the_command_line_runs_cells_in_a_process_of_their_own(tmp_path):
+    file = tmp_path / "job.py"
+    file.write_text(
+        "# %%\nimport os\nprint(__name__, os.path.basename(__file__), os.getppid())\n"
+        "# %%\nimport ctypes; ctypes.string_at(0)\n# %%\n'went on'\n"
+    )
+    command = [sys.executable, "-m", "pyrepl3", "run", "--isolation", "process", "--keep-going"]
+    done = subprocess.run(
+        [*command, str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "__main__ job.py" in done.stdout
+    assert "SIGSEGV" in done.stdout + done.stderr
+    assert "'went on'" in done.stdout
+
+
+async def test_a_limit_that_does_not_hold_is_told():
+    seen = Seen()
+    limits = pyrepl3.Limits(processes=4)
+    source = (
+        "import os\nresult = 'all'\nfor _ in range(12):\n    try: pid = os.fork()\n"
+        "    except OSError: result = 'fewer'; break\n"
+        "    if not pid: import time; time.sleep(300)\nresult"
+    )
+    async with pyrepl3.open_session(isolation="process", limits=limits, observe=seen) as session:
+        outcome = await session.run(source)
+    told = [notice.text for notice in seen.of(Notice) if notice.kind == "limit-unheld"]
+    assert outcome.text == ("'all'" if told else "'fewer'")
+    assert not told or "Limits.processes" in told[0]

@@ -145,6 +145,12 @@ def parse_run(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one event a line as JSON")
     parser.add_argument("--save-to", metavar="FILE.ipynb", help="write a notebook with the outputs")
+    parser.add_argument(
+        "--isolation",
+        choices=("none", "process"),
+        default="none",
+        help="process: cells run in a process of their own, which may crash or be killed",
+    )
     _add_limits(parser)
     cut = words.index("--") if "--" in words else len(words)
     options, unknown = parser.parse_known_intermixed_args(words[:cut])
@@ -171,7 +177,9 @@ def parse_prompt(words: list[str]) -> argparse.Namespace:
     _add_session(parser)
     _add_limits(parser)
     parser.add_argument("--version", action="store_true", help="show the version and exit")
-    parser.set_defaults(replay=False, restart=False, keep_going=False, json=False, save_to=None)
+    parser.set_defaults(
+        isolation="none", replay=False, restart=False, keep_going=False, json=False, save_to=None
+    )
     options, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error(_guess(unknown, words))

@@ -122,6 +122,7 @@ def _run_file(
         restart=options.restart,
         keep_going=options.keep_going,
         recompute=options.recompute,
+        isolation=options.isolation,
     )
     interrupts = Interrupts(report.note, lambda: report.end(INTERRUPTED))
     reader = LineReader(console)

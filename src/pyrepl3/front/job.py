@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pyrepl3.config import Limits
+from pyrepl3.config import Isolation, Limits
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.cells import SourceCell, SourceFile
@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
     keep_going: bool = False
     recompute: bool = False
+    isolation: Isolation = "none"
 
 
 async def run_job(
@@ -71,9 +72,12 @@ async def run_job(
             reader.drop()
         report.event(event)
 
+    apart = {} if job.isolation == "none" else {"isolation": job.isolation}
     opening = open_session(
-        job.session, store=job.store, limits=job.limits, observe=observe, ask=reader.ask
+        job.session, store=job.store, limits=job.limits, observe=observe, ask=reader.ask, **apart
     )
+    if apart and job.file.path != STDIN_NAME:
+        opening.main_file = job.file.path
     try:
         session = await opening.__aenter__()
     except (PyREPL3Error, ValueError) as error:

@@ -23,6 +23,7 @@ from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.channel import Channel
 from pyrepl3.isolate.failures import to_wire
 from pyrepl3.isolate.frames import FrameError
+from pyrepl3.isolate.keeping import Forwarded
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
@@ -95,6 +96,7 @@ class _Worker:
         self._channel = channel
         self._prepare(setup)
         unheld = {} if setup.limits is None else hold(setup.limits)
+        self._kept = Forwarded(self._send)
         self._host = LoopHost("main", on_main=True)
         self._manager = NamespaceManager(name=setup.name, module=fresh_main(), process=Process())
         names = self._manager.get_for_execution()
@@ -106,6 +108,7 @@ class _Worker:
             config=setup.config,
             ask=self._ask_host if setup.asks else None,
             host=self._host,
+            durability=self._kept if setup.keeps else None,
         )
         self._signals = MainThread(self._runner.interrupt, lambda: None)
         self._windows: dict[bytes, Window] = {}
@@ -170,6 +173,8 @@ class _Worker:
                 event, given = self._wants.pop(n, (threading.Event(), []))
                 given.append(message)
                 event.set()
+            case m.Held():
+                self._kept.take(message)
             case m.Ask():
                 self._reply(message.key, lambda: self._answer(message))
             case m.Checkpoint(key=key):

@@ -18,6 +18,7 @@ from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.channel import Channel
 from pyrepl3.isolate.failures import from_wire
 from pyrepl3.isolate.frames import FrameError
+from pyrepl3.isolate.keeping import hand_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pyrepl3.isolate.channel import Part
     from pyrepl3.isolate.flight import Flight
     from pyrepl3.isolate.pool import Worker
-    from pyrepl3.ports import Asker
+    from pyrepl3.ports import Asker, Durability
 
 _KNOWN = 4096  # cells whose late output still finds its way
 _ENOUGH = m.WINDOW // 8  # characters that are read before the worker is told of it
@@ -44,7 +45,12 @@ class Link:
     """A connection. ``when_lost(link)`` is called once, when the worker is gone."""
 
     def __init__(
-        self, worker: Worker, when_lost: Callable[[Link], object], *, ask: Asker | None = None
+        self,
+        worker: Worker,
+        when_lost: Callable[[Link], object],
+        *,
+        ask: Asker | None = None,
+        durability: Durability | None = None,
     ) -> None:
         self.worker = worker
         self.lost = False
@@ -57,6 +63,7 @@ class Link:
         self.when_over: Callable[[Flight], object] = lambda _: None
         self._when_lost = when_lost
         self._ask = ask
+        self._durability = durability
         self._asked = 0
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(worker.sock, blocking=False)
@@ -163,6 +170,10 @@ class Link:
                 self._answered(message, parts)
             case m.Want():
                 self._want(message)
+            case m.Keep():
+                if self._durability is None:
+                    raise FrameError("something is to be kept, and nobody keeps anything")
+                hand_on(self._durability, message, self.post)
             case m.Ready():
                 if self.ready.done():
                     raise FrameError("ready twice")

@@ -15,10 +15,12 @@ from pyrepl3.config import ExecutorConfig, Limits
 from pyrepl3.errors import LimitName
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.records import (
+    Asked,
     Blocked,
     Cell,
     Display,
     ExecutionMode,
+    Kept,
     Line,
     Notice,
     Output,
@@ -35,19 +37,35 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkno
     """Base of all messages."""
 
 
+class WireError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An exception without its object: see ``errors.py`` beside this.
+
+    ``args`` is None where they are no plain values; ``extra`` has the attributes of a SyntaxError.
+    """
+
+    module: str
+    name: str
+    args: tuple[Any, ...] | None = None
+    shown: str = ""
+    text: str = ""
+    extra: Mapping[str, Any] = {}
+
+
 # --- to the worker --------------------------------------------------------------------------------
 
 
 class Setup(_Message, frozen=True, kw_only=True):
     """The first message: what the session needs. Answer: Ready.
 
-    ``asks``: somebody answers ``input()``. ``file``: what ``__main__.__file__`` is to be.
+    ``asks``: somebody answers ``input()``. ``keeps``: what steps come to is kept.
+    ``file``: what ``__main__.__file__`` is to be.
     """
 
     name: str
     config: ExecutorConfig | None = None
     limits: Limits | None = None
     asks: bool = False
+    keeps: bool = False
     directory: str = ""
     path: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -124,12 +142,20 @@ class Given(_Message, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Held(_Message, frozen=True, kw_only=True):
+    """The answer to a Keep: ``data`` is msgpack by what was asked for; or an error."""
+
+    n: int
+    data: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: WireError | None = None
+
+
 class Close(_Message, frozen=True, kw_only=True):
     """Stop everything and end."""
 
 
 type ToWorker = (
-    Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Audit | Restore | Given | Close
+    Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Audit | Restore | Given | Held | Close
 )
 
 
@@ -159,20 +185,6 @@ class Told(_Message, frozen=True, kw_only=True):
 
     key: bytes
     event: Output | Display | Blocked | Notice | Line
-
-
-class WireError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An exception without its object: see ``errors.py`` beside this.
-
-    ``args`` is None where they are no plain values; ``extra`` has the attributes of a SyntaxError.
-    """
-
-    module: str
-    name: str
-    args: tuple[Any, ...] | None = None
-    shown: str = ""
-    text: str = ""
-    extra: Mapping[str, Any] = {}
 
 
 class Ended(_Message, frozen=True, kw_only=True):
@@ -215,7 +227,23 @@ class Want(_Message, frozen=True, kw_only=True):
     password: bool = False
 
 
-type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want
+type Keeps = Literal["open", "find", "step", "sleep", "ask"]
+
+
+class Keep(_Message, frozen=True, kw_only=True):
+    """A call of the Durability port, with the arguments that it takes. Answer: Held."""
+
+    n: int
+    what: Keeps
+    name: str
+    base: int = 0
+    kept: Kept | None = None
+    mark: str = ""
+    seconds: float = 0.0
+    asked: Asked | None = None
+
+
+type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want | Keep
 
 type Message = ToWorker | ToHost
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LimitExceededError, NamespaceError, WorkerDiedError
 from pyrepl3.isolate import messages as m
+from pyrepl3.isolate.beginning import make_setup
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.guard import Guard
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pyrepl3.config import ExecutorConfig, Limits
-    from pyrepl3.ports import Asker, Observer, Pace
+    from pyrepl3.ports import Asker, Durability, Observer, Pace
     from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot
 
 type Restorer = Callable[[Snapshot], Awaitable[dict[str, str]]]
@@ -58,6 +58,7 @@ class ProcessRunner:
         config: ExecutorConfig | None = None,
         limits: Limits | None = None,
         ask: Asker | None = None,
+        durability: Durability | None = None,
         file: str = "",
         grace: float = 1.0,
     ) -> None:
@@ -69,6 +70,7 @@ class ProcessRunner:
         self._config = config
         self._limits = limits
         self._ask = ask
+        self._durability = durability
         self._file = file
         self._grace = grace
         self._loop = asyncio.get_running_loop()
@@ -82,7 +84,7 @@ class ProcessRunner:
         """Those of them whose worker died."""
         self._happened = ""
         """What the next cell is to be told."""
-        self._died = False
+        self._died = self._unheld_told = False
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -109,6 +111,10 @@ class ProcessRunner:
             if self._happened:
                 flight.notice("worker-replaced", self._happened)
                 self._happened, self._gone = "", []
+            if self.unheld and not self._unheld_told:
+                self._unheld_told = True
+                for name, reason in self.unheld.items():
+                    flight.notice("limit-unheld", f"Limits.{name} does not hold: {reason}")
             self._guard(link, flight)
             link.launch(flight)
             if flight.presses:  # while the worker was not there
@@ -246,17 +252,14 @@ class ProcessRunner:
     async def _start(self) -> Link:
         pool = self._pool or shared_pool()
         worker = await asyncio.to_thread(pool.lease)
-        link = Link(worker, self._lost, ask=self._ask)
+        link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
         link.when_over = self._over
-        setup = m.Setup(
-            name=self.name,
+        setup = make_setup(
+            self.name,
             config=self._config,
             limits=self._limits,
             asks=self._ask is not None,
-            directory=_directory(),
-            path=tuple(sys.path),
-            arguments=tuple(sys.argv),
-            environment=dict(os.environ),
+            keeps=self._durability is not None,
             file=self._file,
         )
         try:
@@ -389,10 +392,3 @@ def _name(cells: list[str]) -> str:
     if len(cells) > _NAMED:
         return f"{len(cells)} cells up to {cells[-1]}"
     return f"cell {cells[0]}" if len(cells) == 1 else f"cells {', '.join(cells)}"
-
-
-def _directory() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109
-    except OSError:  # it was removed
-        return ""

@@ -35,7 +35,8 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
 
     ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
     ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"dropped"``,
-    ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``.
+    ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``,
+    ``"worker-died"``, ``"worker-replaced"``, ``"limit-unheld"``.
     """
 
     cell_id: str
