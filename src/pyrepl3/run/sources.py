@@ -102,13 +102,16 @@ class Sources:
                 self._add_lines(filename, source, first_line)
                 return
             self._remove(filename)  # the caller gave two cells one name: the newest counts
+        last = self._last
+        if source == last[0]:  # cells that run often run again: one text and its lines serve all
+            source = last[0]
+        else:
+            last = self._last = source, split_lines(source)
         texts[filename] = source
         _OWNERS[filename] = texts
-        if source != self._last[0]:  # cells that run often run again
-            self._last = source, split_lines(source)
         size = len(source)
         # mtime None: linecache never compares it with a file. Not lazy: it ignores that for <names>.
-        linecache.cache[filename] = (size, None, self._last[1], filename)
+        linecache.cache[filename] = (size, None, last[1], filename)
         recent = self._recent
         recent.append(filename)
         self._size += size
