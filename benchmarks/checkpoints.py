@@ -97,7 +97,8 @@ def run(report: Report, *, quick: bool) -> None:
     for way in ways:
         try:
             found[way] = keep(way, "cells", restored=True)
-            giants[way] = keep(way, "giant", restored=False)
+            _tell(report, way, found[way])
+            giants[way] = keep(way, "giant" if way == OURS else "giant, less", restored=False)
         except subprocess.CalledProcessError as error:
             report.note(f"{way} failed: {error}\n{error.stderr}")
     head = [
@@ -125,12 +126,17 @@ def run(report: Report, *, quick: bool) -> None:
             ]
         )
     report.note("## Checkpoints: 29 cells, SIGKILL, restored\n\n" + "\n".join(markdown(grid)))
-    for way, kept in found.items():
-        wrong = "; ".join(f"{name}: {text[:100]}" for name, text in kept.wrong.items())
-        report.note(f"{way}, not right: {wrong or 'nothing'}")
     if OURS in found:
         _promise(report, found, giants)
         _show_cells(report, found[OURS])
+
+
+def _tell(report: Report, way: str, kept: Kept) -> None:
+    wrong = "; ".join(f"{name}: {text[:100]}" for name, text in kept.wrong.items())
+    report.note(
+        f"{way}: median {number(kept.median * 1e3)} ms, in all {number(sum(kept.seconds))} s, stored "
+        f"{number(kept.stored / 1e6)} MB, restored in {number(kept.restore)} s; not right: {wrong or 'nothing'}"
+    )
 
 
 def _promise(report: Report, found: dict[str, Kept], giants: dict[str, Kept]) -> None:
