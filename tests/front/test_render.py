@@ -285,3 +285,16 @@ def test_other_last_lines_stay():
 def test_what_a_restore_brought_back_is_told(names, again, told):
     event = Restored(epoch=3, names=frozenset(names), recomputed=frozenset(again))
     assert brought_back(event) == told
+
+
+def test_a_notice_is_told_once_and_only_where_somebody_could_act_on_it(shown):
+    report, _, err = shown
+    for n in (3, 3, 4):
+        report.event(Notice(cell_id="", kind="unaudited", text=f"epoch {n} was not audited"))
+    report.event(Notice(cell_id="s-c1", kind="late-state", text="state of the session"))
+    report.event(Notice(cell_id="s-c1", kind="late-change", text="changed behind: x"))
+    assert err.getvalue().splitlines() == [
+        "pyrepl3: epoch 3 was not audited",
+        "pyrepl3: epoch 4 was not audited",
+        "pyrepl3: changed behind: x",
+    ]

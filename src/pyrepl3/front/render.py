@@ -112,6 +112,8 @@ class TextReport:
                 if text == self._unaudited:
                     return  # a run may open a session at an epoch, and go back to it
                 self._unaudited = text
+            case Notice(kind="late-state"):
+                return  # it is stored, and there is nothing of it that somebody could do
             case _:
                 pass
         self.note(event.text)

@@ -34,8 +34,8 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
     """Something the user should know that is no error of the code.
 
     ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
-    ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"dropped"``,
-    ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``,
+    ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"late-state"``,
+    ``"dropped"``, ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``,
     ``"worker-died"``, ``"worker-replaced"``, ``"limit-unheld"``.
     """
 

@@ -177,7 +177,8 @@ class Auditing(Travel):
         self._submissions.note(cell.id, epoch)
         self.lost = merge_lost(self.lost, delta)
         if delta.late or delta.engine != head.delta.engine:
-            tell(Notice(cell_id=cell.id, kind="late-change", text=describe(delta)))
+            kind = "late-change" if delta.late else "late-state"
+            tell(Notice(cell_id=cell.id, kind=kind, text=describe(delta)))
         tell(Committed(cell_id=cell.id, epoch=epoch, size=delta.size, lost=delta.lost))
 
 
