@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 
@@ -70,7 +71,9 @@ def test_it_says_what_it_skips(cli):
         "run", cli.write("job.py", JOB.replace("# %% 4\n", "# %% four\n")), "--session", "s"
     )
     assert again.returncode == 0
-    assert again.stderr == (
+    # The kill came before the audit of that epoch, or after it.
+    told = re.sub(r"pyrepl3: epoch 4 was not audited.*\n", "", again.stderr)
+    assert told == (
         "pyrepl3: session s: restored after cell 4 of 12; 4 finished cells skipped "
         "(--replay shows their output)\n"
         "pyrepl3: collections, f1, f2, f3, math, seen, state came back (epoch 4)\n"
