@@ -7,43 +7,63 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import pyrepl3
 from pyrepl3.errors import LimitExceededError, WorkerDiedError
+from pyrepl3.isolate.watch import cpu_seconds
 from pyrepl3.records import Failed, Interrupted, Notice
 from pyrepl3.testing.fakes import Seen
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at workers through /proc"),
+]
 
 
-async def stop_when_up(session, seen, source):
-    """Run a cell, interrupt it as soon as it has printed "up"; its outcome."""
-    task = asyncio.create_task(session.run(source, id="to-stop"))
-    await seen.until_text("up", "to-stop")
-    assert session.interrupt()
-    return await task
+def busy_in_c(pid, before):
+    """Whether a process has computed for a while since it said that it is up."""
+    return cpu_seconds(pid) > before + 0.1
+
+
+def stopped(pid, before):
+    """Whether a process is stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def at_once(pid, before):
+    """It is where it should be when it says so."""
+    return True
 
 
 UNSTOPPABLE = {
-    "c-code-that-holds-the-gil": "print('up', flush=True); sum(range(10**12))",
+    "c-code-that-holds-the-gil": ("print('up', flush=True); sum(range(10**12))", busy_in_c),
     "a-loop-that-swallows-all": (
         "n = 0\nwhile True:\n    try:\n        n += 1\n        if n == 1: print('up', flush=True)\n"
-        "        while True: pass\n    except BaseException: pass"
+        "        while True: pass\n    except BaseException: pass",
+        at_once,
     ),
     "a-stop-of-itself": (
-        "import os, signal; print('up', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+        "import os, signal; print('up', flush=True); os.kill(os.getpid(), signal.SIGSTOP)",
+        stopped,
     ),
 }
 
 
-@pytest.mark.parametrize("source", UNSTOPPABLE.values(), ids=UNSTOPPABLE.keys())
-async def test_what_cannot_be_stopped_is_stopped_and_the_state_is_there(source):
+@pytest.mark.parametrize(("source", "is_there"), UNSTOPPABLE.values(), ids=UNSTOPPABLE.keys())
+async def test_what_cannot_be_stopped_is_stopped_and_the_state_is_there(source, is_there):
     seen = Seen()
     async with pyrepl3.open_session(isolation="process", observe=seen) as session:
-        assert (await session.run("kept = [1, 2]")).ok
-        outcome = await stop_when_up(session, seen, source)
+        pid = int((await session.run("import os; kept = [1, 2]; os.getpid()")).text)
+        task = asyncio.create_task(session.run(source, id="to-stop"))
+        await seen.until_text("up", "to-stop")
+        before = cpu_seconds(pid)
+        while not is_there(pid, before):
+            await asyncio.sleep(0.01)
+        assert session.interrupt()
+        outcome = await task
         assert isinstance(outcome, Interrupted)
         assert outcome.forced
         assert (await session.run("kept")).text == "[1, 2]"
