@@ -153,6 +153,20 @@ async def test_a_cell_that_starts_ends_an_audit(tmp_path):
         await session.run("x.pop()")
 
 
+@pytest.mark.slow
+async def test_a_task_that_holds_the_loop_does_not_keep_the_session_from_its_end(tmp_path):
+    async with asyncio.timeout(60):
+        async with open_at(tmp_path) as session:
+            await session.run(
+                "import asyncio, threading\ngo = asyncio.Event(); held = threading.Event()\n"
+                "async def hold():\n    await go.wait()\n    held.set()\n    while True: pass\n"
+                "task = asyncio.ensure_future(hold())"
+            )
+            go, held = await session.fetch("go"), await session.fetch("held")
+            session._runner.host.loop.call_soon_threadsafe(go.set)
+            assert await asyncio.to_thread(held.wait, 30)
+
+
 async def test_a_session_without_a_store_has_nothing_to_flush():
     async with pyrepl3.open_session() as session:
         await session.run("x = 1")

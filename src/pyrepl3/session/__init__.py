@@ -325,6 +325,9 @@ class Session(Auditing, Asking):
         await self._stop_checking()
         with suppress(Exception):  # told as a Notice; what was committed stays
             async with self._turn:
+                # A task of a cell may hold the loop for ever: then nobody can look.
+                async with asyncio.timeout(_PRESS):
+                    await self._runner.ask(Tasks())
                 await self._audit(hurry=True)
         try:
             await self._runner.aclose()

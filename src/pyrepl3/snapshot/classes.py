@@ -74,6 +74,8 @@ def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...
             body[key] = own[key]
     pickler.keep.append(body)
     metaclass = type(cls)
+    if metaclass.__module__ == "_ctypes":
+        raise UnstorableError("a class of ctypes, which C code has laid out,", cls)
     maker: Any = next(kind for kind in metaclass.__mro__ if is_importable(kind, session))
     if type(maker.__new__) is types.BuiltinFunctionType and not rebuild.is_plain_maker(maker):
         # Made in C from its fields: nothing can be set on it later (ctypes).

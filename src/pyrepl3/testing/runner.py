@@ -249,6 +249,30 @@ async def _a_snapshot_has_what_changed_since_the_last_mark(desk: Desk) -> None:
     assert changed.deleted == {"y"}
 
 
+async def _an_audit_finds_what_changed_behind_the_names_of_cells(desk: Desk) -> None:
+    source = (
+        "import threading\nhidden = [1]; go = threading.Event(); over = threading.Event()\n"
+        "def change(target):\n    go.wait(30); target.append(2); over.set()\n"
+        "threading.Thread(target=change, args=(hidden,)).start()"
+    )
+    assert (await desk.run(source)).ok
+    await desk.runner.snapshot()
+    await desk.runner.mark()
+    assert await desk.runner.audit(hurry=True)
+    assert not (await desk.runner.snapshot()).blobs
+    await desk.runner.mark()
+    assert (await desk.run("go.set(); over.wait(30)")).ok
+    plain = await desk.runner.snapshot()
+    assert not any("hidden" in blob.names for blob in plain.blobs)
+    assert not plain.audited
+    await desk.runner.mark()
+    assert await desk.runner.audit(hurry=True)
+    found = await desk.runner.snapshot()
+    assert found.audited
+    assert found.late == {"hidden"}
+    assert {name for blob in found.blobs for name in blob.names} == {"hidden"}
+
+
 async def _a_restored_namespace_is_the_one_that_was_stored(desk: Desk) -> None:
     source = (
         "import math, threading\ndef f(n): return n + x[0]\nx = [1]; y = x; lock = threading.Lock()"
@@ -352,6 +376,7 @@ async def _an_interrupted_cell_has_no_value(desk: Desk) -> None:
 
 
 _ALWAYS = (
+    _an_audit_finds_what_changed_behind_the_names_of_cells,
     _a_cell_ends_in_done_and_its_events_are_in_order,
     _cells_share_their_names_in_every_mode,
     _what_the_user_s_code_raises_is_an_outcome,
