@@ -20,7 +20,7 @@ from pyrepl3.isolate.frames import Frame, FrameError, Reader, header
 
 SHARE_FROM = 64 * 1024
 """Bytes of parts from which on they go by shared memory."""
-PIECE = 256 * 1024
+PIECE = 64 * 1024  # bytes a read: more would be mapped anew each time
 _FDS = 4  # file descriptors that may be under way at once: a frame has one at most
 _BATCH = 512  # buffers a writev call; the kernel takes 1024
 

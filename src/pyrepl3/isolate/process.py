@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import LimitExceededError, NamespaceError, WorkerDiedError
+from pyrepl3.errors import LimitExceededError, NamespaceError, PyREPL3Error, WorkerDiedError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.beginning import make_setup
 from pyrepl3.isolate.flight import Flight
@@ -93,7 +93,7 @@ class ProcessRunner:
         return None if self._link is None else self._link.worker.pid
 
     async def start(self) -> None:
-        """Have a worker now, not with the first cell. Raises WorkerDiedError."""
+        """Have a worker now. Raises WorkerDiedError."""
         await self._ensure()
 
     # --- the Runner port --------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class ProcessRunner:
         try:
             try:
                 link = await self._ensure()
-            except WorkerDiedError as error:
+            except PyREPL3Error as error:  # no worker can be had, or the epoch not be read
                 flight.fail(error)
                 return flight.future.result()
             if self._happened:
@@ -245,13 +245,20 @@ class ProcessRunner:
                 return link
             link = await self._start()
             if self._died:
-                await self._bring_back(link, revive=revive)
+                try:
+                    await self._bring_back(link, revive=revive)
+                except BaseException:  # the next one tries again
+                    link.end("the session could not be brought back")
+                    raise
             self._link = link
             return link
 
     async def _start(self) -> Link:
         pool = self._pool or shared_pool()
-        worker = await asyncio.to_thread(pool.lease)
+        try:
+            worker = await asyncio.to_thread(pool.lease)
+        except OSError as error:
+            raise WorkerDiedError(f"no worker process could be started: {error}") from error
         link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
         link.when_over = self._over
         setup = make_setup(
@@ -389,6 +396,4 @@ class ProcessRunner:
 
 
 def _name(cells: list[str]) -> str:
-    if len(cells) > _NAMED:
-        return f"{len(cells)} cells up to {cells[-1]}"
-    return f"cell {cells[0]}" if len(cells) == 1 else f"cells {', '.join(cells)}"
+    return ", ".join(cells) if len(cells) <= _NAMED else f"{len(cells)} cells up to {cells[-1]}"
