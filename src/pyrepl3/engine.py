@@ -15,7 +15,7 @@ from pyrepl3.session import Session
 from pyrepl3.session.control import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from types import TracebackType
 
     from pyrepl3.durable.promises import Promises
@@ -338,13 +338,11 @@ def propose(source: str, error: SyntaxError | None = None) -> Repair | None:
     return repair.propose(source, error)
 
 
-# --- user code on the main thread ---------------------------------------------------------------
-
 _hosted: dict[LoopHost, Any] = {}
 
 
 def host_main(
-    main: Callable[[Callable[..., Opening]], Awaitable[int]],
+    main: Callable[[Callable[..., Opening]], Coroutine[Any, Any, int]],
     *,
     on_sigint: Callable[[], object] | None = None,
     on_unheard: Callable[[int], object] | None = None,
@@ -370,12 +368,9 @@ def host_main(
     ended: list[int] = []
     failed: list[BaseException] = []
 
-    async def control() -> int:
-        return await main(opener)
-
     def run_control() -> None:
         try:
-            ended.append(asyncio.run(control()))
+            ended.append(asyncio.run(main(opener)))
         except BaseException as error:  # noqa: BLE001  raised again on the main thread
             failed.append(error)
         finally:
@@ -385,7 +380,12 @@ def host_main(
         runner = _hosted.get(host)
         return runner is not None and runner.interrupt()
 
-    interrupts = MainThread(interrupt, on_sigint or (lambda: None), on_unheard or (lambda _: None))
+    interrupts = MainThread(
+        interrupt,
+        on_sigint,
+        on_unheard,
+        running=lambda: getattr(_hosted.get(host), "foreground", None),
+    )
     interrupts.install()
     thread = threading.Thread(target=run_control, name="pyrepl3-control")
     thread.start()

@@ -59,6 +59,8 @@ def test_what_cannot_be_stored_is_called_by_its_name(live, kind, monkeypatch):
     assert again["fine"] == [1]
     assert again.lost == delta.lost
     assert "v" not in again.ns
+    if kind == "coroutine":
+        live["v"].close()
 
 
 async def test_a_running_task_is_called_a_task(live):

@@ -110,7 +110,7 @@ class _Worker:
             host=self._host,
             durability=self._kept if setup.keeps else None,
         )
-        self._signals = MainThread(self._runner.interrupt, lambda: None)
+        self._signals = MainThread(self._runner.interrupt, running=lambda: self._runner.foreground)
         self._windows: dict[bytes, Window] = {}
         self._cells: dict[bytes, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()

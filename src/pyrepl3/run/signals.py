@@ -37,20 +37,24 @@ class MainThread:
     raise where user code was interrupted, also inside sleep, lock and socket calls, never in ours.
 
     While the main thread is inside of C code no handler runs. Then ``interrupt`` is called on another
-    thread, and ``unheard`` with the number of such presses in a row; unless C code holds the GIL.
+    thread, if the cell that ``running`` names is still the same, and ``unheard`` with the number of such
+    presses in a row; unless C code holds the GIL.
     """
 
     def __init__(
         self,
         interrupt: Callable[[], bool],
-        idle: Callable[[], object],
-        unheard: Callable[[int], object] = lambda _: None,
+        idle: Callable[[], object] | None = None,
+        unheard: Callable[[int], object] | None = None,
+        *,
+        running: Callable[[], str | None],
     ) -> None:
         self._interrupt = interrupt
-        self._idle = idle
-        self._unheard = unheard
-        self._pressed: list[float] = []
-        """When Ctrl-C was pressed and no handler has run since; every handler empties it."""
+        self._idle = idle or (lambda: None)
+        self._unheard = unheard or (lambda _: None)
+        self._running = running
+        self._pressed: list[tuple[float, str | None]] = []
+        """When Ctrl-C was pressed, and in which cell; every handler that runs empties it."""
         self._told = 0
         self._asked = False
         self._before: Any = None
@@ -110,7 +114,7 @@ class MainThread:
             while numbers := pipe.read(512):
                 presses = numbers.count(signal.SIGINT)
                 if presses:
-                    self._pressed += [time.monotonic()] * presses
+                    self._pressed += [(time.monotonic(), self._running())] * presses
                     for delay in _LATER:
                         WATCHDOG.call_later(delay, kick)
                     WATCHDOG.call_later(_LATER[-1], self._wait)
@@ -120,8 +124,9 @@ class MainThread:
         WATCHDOG.call_later(_ANSWER, self._look)
 
     def _look(self) -> None:
-        now = time.monotonic()
-        presses = sum(now - at < _IN_A_ROW for at in self._pressed)
+        now, cell = time.monotonic(), self._running()
+        # What was pressed in a cell that is over has come to its end, though no handler told us.
+        presses = sum(now - at < _IN_A_ROW and at_cell == cell for at, at_cell in self._pressed)
         if presses <= self._told:
             return
         if not self._told:

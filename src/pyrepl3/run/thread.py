@@ -138,6 +138,12 @@ class ThreadRunner:
         """Where cells run now."""
         return self._host
 
+    @property
+    def foreground(self) -> str | None:
+        """The id of the cell that has the turn and runs now. Any thread."""
+        found = self.executor.foreground()
+        return None if found is None else found.cell.id
+
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
         # All that ``tell`` knows: what a cell leaves behind holds it, and must not hold the cell's value.
