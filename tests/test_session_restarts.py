@@ -205,7 +205,11 @@ async def test_epochs_on_disk_go_back_and_forth(tmp_path):
         assert outcome.value == ([1], False)
         assert [epoch.epoch for epoch in await session.history()] == [1, 5]
     async with pyrepl3.open_session("kept", store=tmp_path) as session:
-        assert (await session.fetch("items"), session.epoch, session.count) == ([1], 5, 5)
+        assert (await session.fetch("items"), session.count) == ([1], 5)
+        # The audit at the end may have amended the last one: another number, the same cell.
+        history = await session.history()
+        assert [epoch.receipt.cell.n for epoch in history] == [1, 5]
+        assert session.epoch == history[-1].epoch >= 5
 
 
 async def test_many_cells_of_many_sessions_at_once_on_disk(tmp_path):

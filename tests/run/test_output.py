@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 
 import pytest
@@ -497,8 +496,15 @@ async def test_an_observer_may_interrupt_the_cell(seen):
 # --- the process's streams ----------------------------------------------------------------------
 
 
-async def test_streams_are_restored_when_the_last_session_closes():
-    before = sys.stdout, sys.stderr, sys.stdin, input, threading.Thread.start, threading.excepthook
+RESTORED = """
+import asyncio, sys, threading
+import pyrepl3
+
+def streams():
+    return sys.stdout, sys.stderr, sys.stdin, input, threading.Thread.start, threading.excepthook
+
+async def main():
+    before = streams()
     one = pyrepl3.open_session()
     session = await one.__aenter__()
     await session.run("1")
@@ -506,8 +512,19 @@ async def test_streams_are_restored_when_the_last_session_closes():
         await other.run("import getpass, contextlib")
     assert sys.stdout is not before[0]
     await one.__aexit__(None, None, None)
-    after = sys.stdout, sys.stderr, sys.stdin, input, threading.Thread.start, threading.excepthook
-    assert after == before
+    assert streams() == before
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_streams_are_restored_when_the_last_session_closes():
+    """In a process of its own: an executor that another test never closed routes for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORED], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 async def test_a_stream_that_the_host_puts_there_between_cells_is_the_host_s(session, seen):
