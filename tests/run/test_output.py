@@ -773,3 +773,16 @@ async def test_a_finished_cell_s_last_event_is_finished_and_all_text_comes_befor
     assert isinstance(events[-1], Finished)
     assert shape(events) == [("stdout", "x")]
     assert os.getpid()
+
+
+@pytest.mark.parametrize(
+    "config", [None, pyrepl3.ExecutorConfig(max_output=100)], ids=["plain", "limit"]
+)
+@pytest.mark.parametrize("observe", [None, print], ids=["unseen", "observed"])
+async def test_a_closed_executor_routes_nothing_again(config, observe):
+    before = sys.stdout
+    executor = pyrepl3.AsyncExecutor(config=config, observe=observe)
+    await executor.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await executor.execute("1")
+    assert sys.stdout is before

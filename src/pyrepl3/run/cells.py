@@ -134,9 +134,12 @@ class CellRunner:
             return begun if begun[0] and execution.stop is None else self._judge(execution, begun)
         return self._go_on(execution, begun, turn)
 
-    async def _go_in_turn(self, execution: Execution) -> Result:
+    def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the executor is closed; make a new one")
+
+    async def _go_in_turn(self, execution: Execution) -> Result:
+        self._check_open()
         turn = None if execution.cell.background else self.namespace.turn
         if turn is not None:
             outer = CURRENT.get()

@@ -204,6 +204,7 @@ class AsyncExecutor(CellRunner):
 
     async def _go_counted(self, execution: Execution, allowed: int) -> Result:
         """Run a cell that nobody observes, and count what it writes to the process's streams."""
+        self._check_open()  # or the streams would be routed again, for ever
         execution.sink = Sink(execution, _pass_on, allowed=allowed)
         self._routing.begin(execution)
         try:
@@ -308,6 +309,7 @@ class AsyncExecutor(CellRunner):
     # --- one cell -----------------------------------------------------------------------------------
 
     async def _run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
+        self._check_open()
         execution = Execution(cell, self._group)
         execution.show, execution.verbose = True, self._verbose
         allowed = None if self._limits is None else self._limits.output
