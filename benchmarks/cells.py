@@ -25,6 +25,9 @@ scale([1, 2, 3])"""
 # Seconds that parse + split + compile + exec takes where the targets in µs were set.
 REFERENCE = {PLAIN: 15e-6, AWAITING: 29e-6}
 
+STEADY = 300
+"""Cells before those that count, where a cell is repeated: more than any of the ways remembers."""
+
 _serial = itertools.count()
 
 
@@ -50,7 +53,7 @@ async def run(report: Report, *, rounds: int) -> None:
     new = {peers.COMPILE: floors[peers.COMPILE], **plain}
 
     table = Table("## A cell in the caller's process", peers.OURS)
-    again_costs = await in_turns({**floors, **plain}, again(PLAIN), rounds=rounds)
+    again_costs = await in_turns({**floors, **plain}, again(PLAIN), rounds=rounds, warm_up=STEADY)
     table.add("same plain cell", again_costs)
     new_costs = await in_turns(new, anew("x = {n} + 1"), rounds=rounds)
     table.add("new plain cell", new_costs)
@@ -60,6 +63,7 @@ async def run(report: Report, *, rounds: int) -> None:
         {**peers.awaiting_floors(), peers.COMPILE: floors[peers.COMPILE], **awaiting},
         again(AWAITING),
         rounds=rounds,
+        warm_up=STEADY,
     )
     table.add("same await cell", await_costs)
     report.table(table)

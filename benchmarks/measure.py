@@ -35,7 +35,11 @@ class Cost:
 
 
 async def in_turns(
-    ways: dict[str, Batch], sources: Callable[[int], list[str]], *, rounds: int
+    ways: dict[str, Batch],
+    sources: Callable[[int], list[str]],
+    *,
+    rounds: int,
+    warm_up: int = WARM_UP,
 ) -> dict[str, Cost]:
     """A B C A B C …: each way runs ``CELLS`` cells a turn.
 
@@ -45,7 +49,7 @@ async def in_turns(
     costs = {name: Cost() for name in ways}
     for _ in range(rounds):
         for name, batch in ways.items():
-            await batch(sources(WARM_UP))
+            await batch(sources(warm_up))
             costs[name].samples.append(await batch(sources(CELLS)) / CELLS)
     return costs
 
