@@ -41,7 +41,7 @@ class _Call[T]:
     """A coroutine to run on the host's loop, and the future of whoever waits for it on another."""
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._make: Callable[[], Coroutine[Any, Any, T]] | None = make
+        self._make = [make]
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()
         self.task: asyncio.Task[T] | None = None
@@ -62,8 +62,10 @@ class _Call[T]:
             self.reply(None, asyncio.CancelledError())
             return
         # Taken: what makes it may know this object, and the cell's value should not wait for the collector.
-        make, self._make = self._make, None
-        assert make is not None
+        try:
+            make = self._make.pop()
+        except IndexError:  # sent again, to the host that took over, and begun there
+            return
         # This object is held by the done callback, and by the future's waiter.
         self.task = loop.call(make())
         self.task.add_done_callback(self._end)
