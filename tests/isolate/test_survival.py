@@ -13,8 +13,8 @@ import pytest
 
 import pyrepl3
 from pyrepl3.errors import LimitExceededError, WorkerDiedError
-from pyrepl3.isolate.watch import cpu_seconds
 from pyrepl3.records import Failed, Interrupted, Notice
+from pyrepl3.run.usage import cpu_seconds
 from pyrepl3.testing.fakes import Seen
 
 pytestmark = [

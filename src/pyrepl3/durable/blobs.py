@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from pyrepl3.errors import DurabilityError
+from pyrepl3.store.packs import sync
 
 INLINE = 32 * 1024
 """Bytes that a promise holds itself."""
@@ -31,9 +32,9 @@ class Blobs:
             file.flush()
             os.fsync(fd)
         part.replace(path)
-        _sync(self.folder)
+        sync(self.folder)
         if made:
-            _sync(self.folder.parent)
+            sync(self.folder.parent)
         return _digest(data)
 
     def get(self, step: str, digest: str) -> bytes:
@@ -63,11 +64,3 @@ def _digest(data: bytes) -> str:
     import hashlib  # noqa: PLC0415  loads OpenSSL, for big results only
 
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pyrepl3.errors import LimitExceededError
-from pyrepl3.isolate.watch import cpu_seconds, resident_bytes
+from pyrepl3.run.usage import cpu_seconds, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pyrepl3.run.usage import address_space
+
 if TYPE_CHECKING:
     from pyrepl3.config import Limits
 
@@ -79,7 +81,7 @@ def _hold_file_size(allowed: int) -> str:
 
 
 def _hold_memory(allowed: int) -> str:
-    used = _address_space()
+    used = address_space()
     if used is None:
         return "the size of the address space cannot be told here; resident memory is watched"
     room = allowed + SLACK
@@ -112,12 +114,6 @@ def _hold_processes(allowed: int) -> str:
         return "a process could be started above the limit (the superuser's are not limited)"
     _set(resource.RLIMIT_NPROC, running + allowed)
     return ""
-
-
-def _address_space() -> int | None:
-    with suppress(OSError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123
-        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def _tasks_of_user() -> int | None:

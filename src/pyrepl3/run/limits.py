@@ -6,7 +6,6 @@ TaskFactory; each stops the cell by the same means as an interrupt.
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from pyrepl3.errors import LimitExceededError
 from pyrepl3.run.aim import MONITOR
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.execution import Stop
+from pyrepl3.run.usage import resident_bytes
 from pyrepl3.run.watchdog import WATCHDOG, Timer
 
 if TYPE_CHECKING:
@@ -28,17 +28,16 @@ if TYPE_CHECKING:
 MEMORY_PERIOD = 0.05  # seconds between two looks at the size of the process
 
 
-def resident_bytes() -> int:
-    """Bytes of memory that this process holds now (Linux), or held at most (elsewhere)."""
-    try:
-        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  a hot path
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource  # noqa: PLC0415  where there is no /proc
-        import sys  # noqa: PLC0415
+def _held() -> int:
+    """Bytes of memory that this process holds now, or held at most where that is all that is told."""
+    now = resident_bytes()
+    if now is not None:
+        return now
+    import resource  # noqa: PLC0415  where there is no /proc
+    import sys  # noqa: PLC0415
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Watch:
@@ -62,7 +61,7 @@ class Watch:
             self._started = time.monotonic()
             self._wall = WATCHDOG.call_later(limits.wall, self._out_of_time)
         if limits.memory is not None:
-            self._before = resident_bytes()
+            self._before = _held()
             self._memory = WATCHDOG.call_later(MEMORY_PERIOD, self._look_at_memory)
 
     def end(self) -> LimitExceededError | None:
@@ -83,7 +82,7 @@ class Watch:
     def _memory_error(self) -> LimitExceededError | None:
         allowed = self._limits.memory
         assert allowed is not None
-        used = resident_bytes() - self._before
+        used = _held() - self._before
         return LimitExceededError("memory", used, allowed) if used > allowed else None
 
     def _look_at_memory(self) -> None:

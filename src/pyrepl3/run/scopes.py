@@ -11,7 +11,6 @@ second task that runs ``fetch``, ``<cell>-3-1`` the first one inside the third.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import itertools
 import re
@@ -97,8 +96,3 @@ def give_task_a_scope(root: Scope, coro: Any, options: dict[str, Any]) -> None:
     context = contextvars.copy_context()
     context.run(SCOPE.set, scope.child(getattr(coro, "__qualname__", "")))
     options["context"] = context
-
-
-def has_loop() -> bool:
-    """Whether an event loop runs on this thread."""
-    return asyncio._get_running_loop() is not None  # noqa: SLF001  the public one raises where none runs

@@ -18,7 +18,7 @@ from pyrepl3.store.changes import read_map
 from pyrepl3.store.line import find_origins, make_epochs, read_all, read_line, tell_names
 from pyrepl3.store.packs import Packs
 from pyrepl3.store.schema import connect, read_head
-from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
+from pyrepl3.store.trouble import border, decoding
 from pyrepl3.store.verify import verify_all, verify_state
 
 
@@ -34,7 +34,7 @@ class SqliteReader:
         self._calls = threading.RLock()
         self._packs = Packs(path)
         self._db: sqlite3.Connection | None = None
-        with self._border("open"):
+        with self._calls, border("open", self._where):
             self._db = _connect(path / "session.db")
             try:
                 self._db.execute("BEGIN")  # one state from here on
@@ -46,17 +46,17 @@ class SqliteReader:
 
     def names(self, epoch: int | None = None) -> Mapping[str, KeptName]:
         """Each name as of ``epoch`` (None: the head; 0: none) with what is known of it."""
-        with self._border("read the names of"), self._at(epoch) as (db, at):
+        with self._calls, border("read the names of", self._where), self._at(epoch) as (db, at):
             return tell_names(db, find_origins(read_line(db, at, self._where)))
 
     def history(self, epoch: int | None = None) -> Sequence[Epoch]:
         """The line of epochs that leads to ``epoch`` (None: the head), oldest first."""
-        with self._border("read the history of"), self._at(epoch) as (db, at):
+        with self._calls, border("read the history of", self._where), self._at(epoch) as (db, at):
             return make_epochs(read_line(db, at, self._where), self._where)
 
     def epochs(self) -> Sequence[Epoch]:
         """All epochs, by number, also those off the line of the head."""
-        with self._border("read the epochs of"), self._at(None) as (db, _):
+        with self._calls, border("read the epochs of", self._where), self._at(None) as (db, _):
             return make_epochs(read_all(db, self._where), self._where)
 
     def verify(self, epoch: int | None = None) -> None:
@@ -64,7 +64,7 @@ class SqliteReader:
 
         Raises StoreCorruptError, which names the names that it concerns.
         """
-        with self._border("verify"), self._at(epoch) as (db, at):
+        with self._calls, border("verify", self._where), self._at(epoch) as (db, at):
             if epoch is None:
                 verify_all(db, self._packs, read_all(db, self._where), self._where)
             else:
@@ -74,7 +74,7 @@ class SqliteReader:
         """Write the whole session to ``path``, which must not exist yet, synced."""
         from pyrepl3.store.archive import write_archive  # noqa: PLC0415 - zipfile
 
-        with self._border("export"), self._at(None) as (db, _):
+        with self._calls, border("export", self._where), self._at(None) as (db, _):
             write_archive(db, self._packs, path, self._name)
 
     def close(self) -> None:
@@ -93,19 +93,8 @@ class SqliteReader:
             raise SessionClosedError(f"the store {self._where} is closed")
         if at and not self._db.execute("SELECT 1 FROM epoch WHERE id = ?", (at,)).fetchone():
             raise StoreError(f"{self._where} has no epoch {at}")
-        try:
+        with decoding(at, self._where):
             yield self._db, at
-        except ODD as error:
-            raise corrupt(self._where, f"the line of epochs that leads to {at}") from error
-
-    @contextmanager
-    def _border(self, action: str) -> Iterator[None]:
-        """One call at a time; errors of sqlite3 and of the system become ours, with the cure."""
-        with self._calls:
-            try:
-                yield
-            except FOREIGN as error:
-                raise explain(error, action, self._where) from error
 
 
 def _connect(file: Path) -> sqlite3.Connection:

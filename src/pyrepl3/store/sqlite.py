@@ -50,7 +50,7 @@ from pyrepl3.store.opening import make_directory, open_database
 from pyrepl3.store.packs import Packs, sync
 from pyrepl3.store.schema import connect, read_head, write_head
 from pyrepl3.store.text import encode_receipt
-from pyrepl3.store.trouble import FOREIGN, ODD, corrupt, explain
+from pyrepl3.store.trouble import border, decoding
 from pyrepl3.store.verify import verify_all, verify_state
 
 
@@ -75,7 +75,7 @@ class SqliteStore:
         # The epoch last worked with: its map, and the weight of the changes since a keyframe.
         self._at: tuple[int, NameMap, int] = (0, NameMap({}, 0), 0)
         self._engine: tuple[int, bytes] = (0, b"")  # the last one, so that it is not repeated
-        with self._border("open"):
+        with self._calls, border("open", self._where):
             try:
                 if self._path is not None:
                     self._open(self._path)
@@ -99,7 +99,7 @@ class SqliteStore:
         One transaction, synced before it returns. Raises StoreError; the epoch is then not there, or
         (if the disk failed at the very end) whole.
         """
-        with self._border("commit to"):
+        with self._calls, border("commit to", self._where):
             batch = Batch(self._use(), self._packs, delta)
             names, weight = self._map_of(parent)
             epoch, key = self._last_epoch + 1, self._last_blob
@@ -142,7 +142,7 @@ class SqliteStore:
         Raises StoreError for an unknown epoch, StoreCorruptError (which names the names it
         concerns) where the bytes are not those that were written.
         """
-        with self._border("load"):
+        with self._calls, border("load", self._where):
             db = self._use()
             number = self._head if epoch is None else epoch
             state = self._map_of(number)[0]
@@ -153,15 +153,15 @@ class SqliteStore:
             opener = Opener(blobs, self._packs, self._where)
 
             def open_one(buffer: Buffer) -> memoryview:
-                with self._border("load"):
+                with self._calls, border("load", self._where):
                     return opener.open(self._use(), buffer)
 
             def digests(buffer: Buffer) -> bytes:
-                with self._border("load"):
+                with self._calls, border("load", self._where):
                     return opener.digests(self._use(), buffer)
 
             def verify() -> bool:
-                with self._border("verify"):
+                with self._calls, border("verify", self._where):
                     self._use()
                     return opener.verify()
 
@@ -183,7 +183,7 @@ class SqliteStore:
 
         Raises StoreError for an unknown epoch, StoreCorruptError.
         """
-        with self._border("read the names of"), self._reading(epoch) as at:
+        with self._calls, border("read the names of", self._where), self._reading(epoch) as at:
             origins = find_origins(read_line(self._use(), at, self._where))
             return tell_names(self._use(), origins)
 
@@ -192,17 +192,17 @@ class SqliteStore:
 
         Raises StoreError for an unknown epoch, StoreCorruptError.
         """
-        with self._border("read the history of"), self._reading(epoch) as at:
+        with self._calls, border("read the history of", self._where), self._reading(epoch) as at:
             return make_epochs(read_line(self._use(), at, self._where), self._where)
 
     def epochs(self) -> Sequence[Epoch]:
         """All epochs, by number, also those off the line of the head. Raises StoreCorruptError."""
-        with self._border("read the epochs of"), self._reading(None):
+        with self._calls, border("read the epochs of", self._where), self._reading(None):
             return make_epochs(read_all(self._use(), self._where), self._where)
 
     def move(self, epoch: int) -> None:
         """Make ``epoch`` (0: none) the head, durably; nothing is deleted. Raises StoreError."""
-        with self._border("move the head of"):
+        with self._calls, border("move the head of", self._where):
             db = self._use()
             self._check_known(epoch)
             write_head(db, epoch, self._count)
@@ -210,7 +210,7 @@ class SqliteStore:
 
     def audited(self, epoch: int) -> None:
         """``epoch`` holds all that had changed, durably. Idempotent. Raises StoreError."""
-        with self._border("mark an epoch of"):
+        with self._calls, border("mark an epoch of", self._where):
             db = self._use()
             self._check_known(epoch)
             mark = audit_mark(epoch, audited=True)
@@ -223,7 +223,7 @@ class SqliteStore:
 
         4 GB/s at most, from memory. Raises StoreCorruptError, which names the names that it concerns.
         """
-        with self._border("verify"):
+        with self._calls, border("verify", self._where):
             db = self._use()
             if epoch is None:
                 with self._reading(None):
@@ -237,7 +237,7 @@ class SqliteStore:
         Packs are shared by hard links where the file system has them, so it costs no room. Raises
         SessionExistsError, ValueError for a name that is none, StoreError.
         """
-        with self._border("fork"):
+        with self._calls, border("fork", self._where):
             db = self._use()
             at = self._head if epoch is None else epoch
             self._check_known(at)
@@ -263,7 +263,7 @@ class SqliteStore:
         """
         if keep is not None and keep < 1:
             raise ValueError(f"keep at least one epoch, not {keep}")
-        with self._border("collect the garbage of"):
+        with self._calls, border("collect the garbage of", self._where):
             db = self._use()
             self._folding.wait()
             before = self._measure()
@@ -282,7 +282,7 @@ class SqliteStore:
         """
         from pyrepl3.store.archive import write_archive  # noqa: PLC0415 - zipfile
 
-        with self._border("export"):
+        with self._calls, border("export", self._where):
             name = self._path.name if self._path else "session"
             write_archive(self._use(), self._packs, path, name)
 
@@ -384,17 +384,5 @@ class SqliteStore:
         """The number of an epoch that is there; what its rows cannot be decoded with is told."""
         at = self._head if epoch is None else epoch
         self._check_known(at)
-        try:
+        with decoding(at, self._where):
             yield at
-        except ODD as error:
-            what = f"the line of epochs that leads to {at}"
-            raise corrupt(self._where, what) from error
-
-    @contextmanager
-    def _border(self, action: str) -> Iterator[None]:
-        """One call at a time; errors of sqlite3 and of the system become ours, with the cure."""
-        with self._calls:
-            try:
-                yield
-            except FOREIGN as error:
-                raise explain(error, action, self._where) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pyrepl3.errors import StoreCorruptError, StoreError
 
@@ -34,6 +35,24 @@ _SYSTEM: dict[int | None, str] = {
     errno.EIO: "the disk reported an error: check it, and the space left on it",
     errno.ENOMEM: "there is not enough memory",
 }
+
+
+@contextmanager
+def border(action: str, where: str) -> Iterator[None]:
+    """Errors of sqlite3 and of the system that come out of ``action`` become ours, with the cure."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise explain(error, action, where) from error
+
+
+@contextmanager
+def decoding(epoch: int, where: str) -> Iterator[None]:
+    """What the rows of the line that leads to ``epoch`` cannot be decoded with is told as damage."""
+    try:
+        yield
+    except ODD as error:
+        raise corrupt(where, f"the line of epochs that leads to {epoch}") from error
 
 
 def explain(error: Exception, action: str, where: str) -> StoreError:
