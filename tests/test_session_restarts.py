@@ -37,7 +37,7 @@ def say(what):
     sys.__stdout__.flush()
 
 if host:
-    from pyrepl3.engine import host_main
+    from pyrepl3.engine.main import host_main
     sys.exit(host_main(main))
 asyncio.run(main())
 """

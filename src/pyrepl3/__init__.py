@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.config import (
         MiB as MiB,
     )
-    from pyrepl3.engine import export_session as export_session
-    from pyrepl3.engine import import_session as import_session
-    from pyrepl3.engine import open_session as open_session
+    from pyrepl3.engine.opening import open_session as open_session
+    from pyrepl3.engine.stored import export_session as export_session
+    from pyrepl3.engine.stored import import_session as import_session
     from pyrepl3.errors import (
         AsyncContextError as AsyncContextError,
     )
@@ -235,7 +235,8 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
 
 _HOMES = {
     "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB",
-    "engine": "export_session import_session open_session",
+    "engine.opening": "open_session",
+    "engine.stored": "export_session import_session",
     "errors": (
         "AsyncContextError CancellationError CellIdError CompilationError "
         "DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import pyrepl3
-from pyrepl3.engine import sessions
+from pyrepl3.engine.stored import sessions
 
 pytestmark = pytest.mark.slow
 

@@ -366,7 +366,7 @@ async def test_a_session_stops_it_and_lives_on(row):
 
 ON_MAIN = """
 import asyncio, json, os, signal, sys, threading
-from pyrepl3.engine import host_main
+from pyrepl3.engine.main import host_main
 from pyrepl3.records import Output
 from pyrepl3.run.aim import MONITOR
 

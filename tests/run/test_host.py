@@ -287,7 +287,7 @@ async def test_a_loop_that_was_never_served_can_be_closed():
 async def test_cells_on_the_main_thread_may_set_signal_handlers():
     script = """
 import asyncio, os, signal
-from pyrepl3.engine import host_main
+from pyrepl3.engine.main import host_main
 
 async def main(open_session):
     async with open_session() as session:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from pyrepl3.engine import import_session, sessions
+from pyrepl3.engine.stored import import_session, sessions
 from pyrepl3.errors import SessionExistsError, SessionInUseError
 from pyrepl3.front.listing import readable_size
 from pyrepl3.front.pages import epoch_name

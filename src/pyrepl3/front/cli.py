@@ -90,7 +90,7 @@ def _open_notebook(options: argparse.Namespace) -> list[Report]:
 def _run_file(
     file: SourceFile, options: argparse.Namespace, saved: list[Report], *, resume: bool
 ) -> int:
-    from pyrepl3.engine import host_main  # last: bad usage needs no engine
+    from pyrepl3.engine.main import host_main  # last: bad usage needs no engine
     from pyrepl3.errors import SourceError
     from pyrepl3.front.asking import LineReader
     from pyrepl3.front.console import Console

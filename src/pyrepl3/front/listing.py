@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyrepl3.engine import sessions
+from pyrepl3.engine.stored import sessions
 from pyrepl3.errors import PyREPL3Error
 
 if TYPE_CHECKING:
-    from pyrepl3.engine import SessionInfo
+    from pyrepl3.engine.stored import SessionInfo
 
 _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyrepl3.engine import sessions
+from pyrepl3.engine.stored import sessions
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.front.console import Console
 from pyrepl3.front.listing import readable_size

@@ -7,7 +7,7 @@ import sys
 
 import msgspec
 
-from pyrepl3.engine import reach_session
+from pyrepl3.engine.stored import reach_session
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.session.control import Answer, Interrupt, Reply, Request, Status
 

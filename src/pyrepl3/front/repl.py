@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyrepl3.config import Limits
-from pyrepl3.engine import host_main
+from pyrepl3.engine.main import host_main
 from pyrepl3.errors import CompilationError, PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.console import Console

@@ -1,0 +1,1 @@
+"""Where backends are named: puts runner, store and session together. The composition root."""

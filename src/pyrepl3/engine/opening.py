@@ -1,0 +1,170 @@
+"""open_session: what a session is to be like in, the session out, to be entered and left."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrepl3.config import ExecutorConfig, Isolation, Limits, check_isolation, with_limits
+from pyrepl3.engine.options import Options
+from pyrepl3.engine.runners import run_here, run_in_worker
+from pyrepl3.engine.stored import open_durability, sessions
+from pyrepl3.session import Session
+from pyrepl3.session.control import Control
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from pyrepl3.isolate.process import ProcessRunner
+    from pyrepl3.ports import Asker, Durability, Observer, Runner, Stage, Store
+    from pyrepl3.run.host import LoopHost
+
+
+def open_session(
+    name: str | None = None,
+    *,
+    store: Store | Path | str | None = None,
+    config: ExecutorConfig | None = None,
+    limits: Limits | None = None,
+    observe: Observer | None = None,
+    ask: Asker | None = None,
+    stages: Sequence[Stage] = (),
+    durability: Durability | None = None,
+    resonate: str | None = None,
+    process: bool | None = None,
+    recompute: bool = False,
+    isolation: Isolation = "none",
+) -> Opening:
+    """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
+
+    ``name``: letters, digits, ``-``, ``_`` and ``.``; None: a session that is not kept. ``store``: the
+    directory that holds sessions (None: the user's data directory), or a Store. ``config`` brings
+    limits and an import policy, ``limits`` replaces its limits; without both there are none.
+    ``observe`` is told every event, on any thread; ``ask`` answers ``input()`` and ``getpass()``.
+    What steps of cells came to is kept in files of the session's own directory, or on the Resonate server
+    at the URL ``resonate`` (``$RESONATE_TOKEN`` is its token), or by ``durability``.
+
+    ``process``: the process is the session's, and what belongs to all of it (``random``, ``os.environ``,
+    the working directory, …) is kept and comes back with it; None: on a command line only.
+    ``recompute``: names that could not be kept are made again, by the cells that made them, as
+    ``Session.restore`` does.
+
+    ``isolation``: "process" runs the cells in a process of their own, which may be stopped whatever it
+    does, and may die: the session goes on from its last epoch, in memory if it has no name. Values cross as
+    text, or by ``fetch``; ``stages`` do not. "confined" is not built yet.
+
+    Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
+    process can be had. Raises ValueError for what does not go together.
+    """
+    check_isolation(isolation, limits, stages)
+    return Opening(
+        name,
+        Options(
+            store=store,
+            config=with_limits(config, limits),
+            limits=limits,
+            observe=observe,
+            ask=ask,
+            stages=stages,
+            durability=durability,
+            resonate=resonate,
+            process=process,
+            recompute=recompute,
+            isolation=isolation,
+        ),
+    )
+
+
+class Opening:
+    """What ``open_session`` gives: enter it to have the Session, leave it to close that."""
+
+    def __init__(self, name: str | None, options: Options) -> None:
+        self.main_file = ""
+        """What ``__file__`` is to be in the cells of a worker process; "": nothing."""
+        self.host: LoopHost | None = None
+        """Where cells run, if it is not a thread of the session's own."""
+        self.runner: Runner | None = None
+        """What runs the cells, while the session is open."""
+        self._name = name
+        self._options = options
+        self._session: Session | None = None
+        self._control: Control | None = None
+        self._worker: ProcessRunner | None = None
+
+    async def __aenter__(self) -> Session:
+        store, folder = await self._open_store()
+        session: Session | None = None
+        try:
+            durability = self._options.durability
+            if durability is None and folder is not None and self._name is not None:
+                durability = open_durability(self._name, folder, self._options.resonate)
+            session = self._make_session(store, durability)
+            if self._worker is not None:
+                await self._worker.start()
+            await session.resume(recompute=self._options.recompute)
+            if folder is not None:
+                await self._open_control(session, folder)
+        except BaseException:
+            if session is not None:
+                await session.aclose()
+            elif store is not None:
+                store.close()
+            raise
+        self._session = session
+        return session
+
+    def _make_session(self, store: Store | None, durability: Durability | None) -> Session:
+        options = self._options
+        if options.isolation == "none":
+            self.runner, name = run_here(
+                self._name, options, durability, host=self.host, kept=store is not None
+            )
+        else:
+            self._worker, name = run_in_worker(self._name, options, durability, file=self.main_file)
+            self.runner = self._worker
+        session = Session(
+            self.runner, name=name, store=store, observe=options.observe, durability=durability
+        )
+        if self._worker is not None:
+            self._worker.revive, self._worker.when_died = session.revive, session.note_death
+        return session
+
+    async def _open_store(self) -> tuple[Store | None, Path | None]:
+        """The store, and the session's own directory in it where it has one."""
+        name, store = self._name, self._options.store
+        if store is not None and not isinstance(store, (str, Path)):
+            return store, None
+        if name is None:
+            if store is not None or self._options.resonate is not None:
+                raise ValueError("a session without a name is not kept: give a name, or no store")
+            if self._options.isolation == "none":
+                return None, None
+            from pyrepl3.store.memory import MemoryStore  # noqa: PLC0415
+
+            return MemoryStore(), None  # so that it outlives its worker
+        directory = sessions(store)
+        return await asyncio.to_thread(directory.open, name), directory.path_of(name)
+
+    async def _open_control(self, session: Session, folder: Path) -> None:
+        """Let other processes of the user reach the session; it does without where it cannot be."""
+        control = Control(session, folder)
+        with suppress(OSError):  # a file system without sockets
+            await control.open()
+            self._control = control
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        control, self._control = self._control, None
+        self.runner = None
+        if control is not None:
+            await control.aclose()
+        if session is not None:
+            await session.aclose()

@@ -1,0 +1,30 @@
+"""Options: what ``open_session`` was asked for, in one record, passed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyrepl3.config import ExecutorConfig, Isolation, Limits
+    from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``open_session`` was asked for; its docstring says what each means."""
+
+    store: Store | Path | str | None
+    config: ExecutorConfig | None
+    limits: Limits | None
+    observe: Observer | None
+    ask: Asker | None
+    stages: Sequence[Stage]
+    durability: Durability | None
+    resonate: str | None
+    process: bool | None
+    recompute: bool
+    isolation: Isolation

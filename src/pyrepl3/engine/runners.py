@@ -1,0 +1,70 @@
+"""Options in, the Runner that they ask for out: one in this process, or a worker process."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyrepl3.engine.options import Options
+    from pyrepl3.isolate.process import ProcessRunner
+    from pyrepl3.ports import Durability, Runner
+    from pyrepl3.run.host import LoopHost
+    from pyrepl3.snapshot.process import Process
+
+_unnamed = itertools.count(1)
+
+
+def run_here(
+    name: str | None,
+    options: Options,
+    durability: Durability | None,
+    *,
+    host: LoopHost | None,
+    kept: bool,
+) -> tuple[Runner, str]:
+    """A runner in this process, on ``host`` or a thread of its own; and the name of the session."""
+    from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
+    from pyrepl3.run.namespace import NamespaceManager, fresh_main  # noqa: PLC0415
+    from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
+
+    owned = host is not None if options.process is None else options.process
+    process: Process | None = None
+    if owned and kept:
+        from pyrepl3.snapshot.process import Process  # noqa: PLC0415  kept sessions only
+
+        process = Process()
+    manager = NamespaceManager(
+        name=name or "session", module=None if host is None else fresh_main(), process=process
+    )
+    manager.get_for_execution()["display"] = display
+    runner = ThreadRunner(
+        manager,
+        config=options.config,
+        ask=options.ask,
+        stages=options.stages,
+        host=host,
+        durability=durability,
+    )
+    return runner, name or manager.name
+
+
+def run_in_worker(
+    name: str | None, options: Options, durability: Durability | None, *, file: str
+) -> tuple[ProcessRunner, str]:
+    """A runner in a worker process, not started yet; and the name of the session."""
+    from pyrepl3.isolate.process import ProcessRunner  # noqa: PLC0415  only where asked for
+
+    limits = options.limits
+    if limits is None and options.config is not None:
+        limits = options.config.limits
+    name = name or f"session-{next(_unnamed)}"
+    runner = ProcessRunner(
+        name,
+        config=options.config,
+        limits=limits,
+        ask=options.ask,
+        durability=durability,
+        file=file,
+    )
+    return runner, name
