@@ -24,11 +24,12 @@ KEPT_SIZE = 16 * 1024 * 1024
 
 _OPTIMIZED = 0x1  # CO_OPTIMIZED: functions have it, class bodies do not
 
-# What each file name shows: the source of a cell, or the lines of a file that runs cell by cell.
-type _Texts = dict[str, str | list[str]]
+type _Entry = tuple[int, None, list[str], str]
+"""As ``linecache`` wants it: size, no time (it is no file that could change), lines, file name."""
 
-# Whose a file name is: a session may have the name of one that is closed but not collected yet.
-_OWNERS: dict[str, _Texts] = {}
+# What each file name shows too, for code may clear linecache. An entry is its
+# namespace's own, by identity: a session may have the name of one that is closed but not collected yet.
+_ENTRIES: dict[str, _Entry] = {}
 
 _taken: set[str] = set()
 _lock = threading.Lock()
@@ -54,7 +55,7 @@ def release_prefix(name: str) -> None:
 
 def is_cell(filename: str) -> bool:
     """Whether code under this file name was compiled from a cell."""
-    return filename in _OWNERS
+    return filename in _ENTRIES
 
 
 def split_lines(source: str) -> list[str]:
@@ -81,10 +82,14 @@ class Sources:
     def __init__(self, namespace: Mapping[str, Any] | None = None, module: str = "") -> None:
         self._namespace: Mapping[str, Any] = {} if namespace is None else namespace
         self._module = module
-        self._texts: _Texts = {}
-        self._recent: deque[str] = deque()
+        self._recent: deque[_Entry] = deque()
         self._size = 0
+        self._files: dict[str, _Entry] = {}
+        """Those that run cell by cell, each at its lines."""
+        self._held: dict[str, _Entry] = {}
+        """Those with functions or classes, which may outlast their time among the recent ones."""
         self._pinned: set[str] = set()
+        """Those that did."""
         # What keeps a source: code objects of functions, and classes, that were made in the cell.
         self._holders: dict[str, list[weakref.ref[Any]]] = {}
         # Classes that a cell is about to make, to be found by name when it has: file name, qualified name.
@@ -92,28 +97,25 @@ class Sources:
         self._homes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
         self._sweep_at = 64
         self._last: tuple[str, list[str]] = "", []
-        weakref.finalize(self, _forget_all, self._texts).atexit = False
+        entries = self._recent, self._files, self._held
+        weakref.finalize(self, _forget_all, *entries).atexit = False
 
     def add(self, filename: str, source: str, first_line: int = 1) -> None:
         """Make ``source`` what ``filename`` shows from ``first_line`` on."""
-        texts = self._texts
-        if first_line != 1 or filename in texts:
-            if first_line != 1 or isinstance(texts[filename], list):
+        if first_line != 1 or filename in _ENTRIES:
+            if first_line != 1 or filename in self._files:
                 self._add_lines(filename, source, first_line)
                 return
             self._remove(filename)  # the caller gave two cells one name: the newest counts
         last = self._last
-        if source == last[0]:  # cells that run often run again: one text and its lines serve all
-            source = last[0]
-        else:
+        if source != last[0]:  # cells that run often run again: one text's lines serve all
             last = self._last = source, split_lines(source)
-        texts[filename] = source
-        _OWNERS[filename] = texts
         size = len(source)
         # mtime None: linecache never compares it with a file. Not lazy: it ignores that for <names>.
-        linecache.cache[filename] = (size, None, last[1], filename)
+        entry = size, None, last[1], filename
+        linecache.cache[filename] = _ENTRIES[filename] = entry
         recent = self._recent
-        recent.append(filename)
+        recent.append(entry)
         self._size += size
         while len(recent) > KEPT or (self._size > KEPT_SIZE and len(recent) > 1):
             self._evict()
@@ -123,16 +125,17 @@ class Sources:
         if self._coming:
             self._find_classes()
         holders: list[weakref.ref[Any]] = [weakref.ref(code) for code in nested]
-        if isinstance(self._texts.get(filename), list):  # the file's other cells count too
+        if filename in self._files:  # the file's other cells count too
             holders += [one for one in self._holders.get(filename, ()) if one() is not None]
         self._holders[filename] = holders
+        self._held[filename] = _ENTRIES[filename]
         self._expect(filename, nested)
 
     def living(self) -> dict[str, str]:
         """File name to source of the cells whose functions or classes live: what a checkpoint keeps."""
         if self._coming:
             self._find_classes()
-        return {name: "".join(self._texts[name]) for name in self._holders if self._lives(name)}
+        return {name: "".join(entry[2]) for name, entry in self._held.items() if self._lives(name)}
 
     def restore(self, sources: Mapping[str, str]) -> None:
         """Take back what ``living`` gave, after the functions and classes themselves came back."""
@@ -141,6 +144,7 @@ class Sources:
         for filename, source in sources.items():
             self.add(filename, source)
             self._holders[filename] = []
+            self._held[filename] = _ENTRIES[filename]
             if "class " in source:
                 self._expect(filename, _codes_in(source, filename))
         for found in gc.get_objects():  # whatever holds them, and only once a restore
@@ -169,7 +173,7 @@ class Sources:
         for filename, qualname in reversed(coming):
             found = self._look_up(qualname)
             if found is None:
-                if filename in self._texts:
+                if filename in _ENTRIES:
                     self._coming.insert(0, (filename, qualname))  # its cell may run still
             elif found not in self._homes:
                 self._homes[found] = filename
@@ -191,34 +195,33 @@ class Sources:
 
     def _add_lines(self, filename: str, source: str, first_line: int) -> None:
         """Put the lines of a cell where they stand in its file; all of them show under its name."""
-        text = self._texts.get(filename, "")
-        if isinstance(text, str):
-            self._remove(filename)
-            text = self._texts[filename] = split_lines(text)
-        _OWNERS[filename] = self._texts
+        before = self._files.get(filename) or self._remove(filename)
+        lines = [] if before is None else [*before[2]]
         new = split_lines(source)
         start = first_line - 1
-        text.extend(["\n"] * (start - len(text)))
-        text[start : start + len(new)] = new
-        linecache.cache[filename] = (sum(map(len, text)), None, text, filename)
+        lines.extend(["\n"] * (start - len(lines)))
+        lines[start : start + len(new)] = new
+        entry = sum(map(len, lines)), None, lines, filename
+        linecache.cache[filename] = _ENTRIES[filename] = self._files[filename] = entry
+        if filename in self._held:
+            self._held[filename] = entry
 
-    def _remove(self, filename: str) -> None:
-        """Take a cell out of the order of cells, if it is there."""
-        if filename in self._pinned:
-            self._pinned.discard(filename)
-        elif filename in self._recent:
-            self._recent.remove(filename)
-            self._size -= len(self._texts[filename])
+    def _remove(self, filename: str) -> _Entry | None:
+        """Take a cell of this namespace out of the order of cells, if it is there."""
+        self._pinned.discard(filename)
+        for entry in self._recent:
+            if entry[3] == filename:
+                self._recent.remove(entry)
+                self._size -= entry[0]
+                return entry
+        return self._held.get(filename)
 
     def _evict(self) -> None:
-        filename, texts = self._recent.popleft(), self._texts
-        self._size -= len(texts[filename])
-        if filename not in self._holders:
-            # What _forget does, for each cell of a long session.
-            del texts[filename]
-            if _OWNERS.get(filename) is texts:
-                del _OWNERS[filename]
-                linecache.cache.pop(filename, None)
+        entry = self._recent.popleft()
+        filename = entry[3]
+        self._size -= entry[0]
+        if filename not in self._held:
+            _forget(entry)
             return
         if self._coming:
             self._find_classes()
@@ -237,7 +240,7 @@ class Sources:
 
     def _drop(self, filename: str) -> None:
         self._holders.pop(filename, None)
-        _forget(filename, self._texts)
+        _forget(self._held.pop(filename))
 
 
 def _is_class(value: object) -> bool:
@@ -257,13 +260,13 @@ def _codes_in(source: str, filename: str) -> tuple[CodeType, ...]:
     return tuple(codes[1:])
 
 
-def _forget(filename: str, texts: _Texts) -> None:
-    texts.pop(filename, None)
-    if _OWNERS.get(filename) is texts:
-        del _OWNERS[filename]
+def _forget(entry: _Entry) -> None:
+    filename = entry[3]
+    if _ENTRIES.get(filename) is entry:
+        del _ENTRIES[filename]
         linecache.cache.pop(filename, None)
 
 
-def _forget_all(texts: _Texts) -> None:
-    for filename in list(texts):
-        _forget(filename, texts)
+def _forget_all(recent: deque[_Entry], files: dict[str, _Entry], held: dict[str, _Entry]) -> None:
+    for entry in (*recent, *files.values(), *held.values()):
+        _forget(entry)
