@@ -9,6 +9,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+from opcode import opmap
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ FUTURE_FLAGS = 0
 for _feature in __future__.all_feature_names:
     FUTURE_FLAGS |= getattr(__future__, _feature).compiler_flag
 
+_LOAD_NAME = opmap["LOAD_NAME"]
+_LOAD_GLOBAL = opmap["LOAD_GLOBAL"]
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; inspect takes 10 ms to import
 _ASYNC = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
 _OVERHEAD = 400  # bytes, for the records around the code
@@ -50,7 +53,8 @@ class CompiledCell(msgspec.Struct, frozen=True, eq=False):
 
     ``flags``: the ``__future__`` flags that later cells inherit. ``names``: every global or
     attribute name in the code and what is nested in it, so a superset of the global names that it
-    may touch. ``nested``: the code objects inside ``body`` and ``tail``.
+    may touch. ``reads``: those that it may read: all, or none where it loads no global. ``nested``: the
+    code objects inside ``body`` and ``tail``.
 
     ``mode`` and ``placement`` are by the text alone. ``needs_loop``: it must stay on the running loop
     even if it blocks. ``rests_on``: it blocks only if what these names hold does; see
@@ -66,6 +70,7 @@ class CompiledCell(msgspec.Struct, frozen=True, eq=False):
     shows: bool
     flags: int
     names: tuple[str, ...]
+    reads: tuple[str, ...]
     nested: tuple[CodeType, ...]
     wrapped: bool
     mode: ExecutionMode
@@ -155,6 +160,7 @@ def compile_cell(
         shows,
         flags & FUTURE_FLAGS,
         names,
+        names if nested or _loads(body) or _loads(tail) else (),
         nested,
         wrapped,
         mode,
@@ -189,6 +195,14 @@ def _look_into(
     return tuple(every), tuple(nested), size
 
 
+def _loads(code: CodeType | None) -> bool:
+    """Whether ``code`` itself loads any global."""
+    if code is None:
+        return False
+    ops = code.co_code[::2]
+    return _LOAD_NAME in ops or _LOAD_GLOBAL in ops
+
+
 def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
     """``compiled`` with another file name in its tracebacks, also in those of nested functions.
 
@@ -219,6 +233,7 @@ def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
         compiled.shows,
         compiled.flags,
         compiled.names,
+        compiled.reads,
         nested,
         compiled.wrapped,
         compiled.mode,

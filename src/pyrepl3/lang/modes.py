@@ -57,7 +57,7 @@ def place(
     mode = compiled.mode
     if compiled.is_async or (compiled.placement == "thread" and not compiled.rests_on):
         return mode, compiled.placement
-    kinds = weigh_names(compiled.names, namespace)
+    kinds = weigh_names(compiled.reads, namespace)
     if kinds == NOTHING and mode is ExecutionMode.SIMPLE_SYNC:
         return mode, "loop"
     blocks = kinds & BLOCKS != 0 or mode is ExecutionMode.BLOCKING_SYNC
@@ -77,7 +77,7 @@ def uses_loop(compiled: CompiledCell, namespace: Mapping[str, object]) -> bool:
     return (
         compiled.is_async
         or compiled.needs_loop
-        or weigh_names(compiled.names, namespace) & LOOP != 0
+        or weigh_names(compiled.reads, namespace) & LOOP != 0
     )
 
 
@@ -126,8 +126,8 @@ def explain_mode(source: str, namespace: Mapping[str, object], *, flags: int = 0
         if finding.certain or root is None or not _are_harmless((root,), namespace):
             reasons.append(finding.explain(lines))
     reasons.sort(key=lambda reason: (reason.line, reason.column))
-    for name in compiled.names:
-        kind = weigh(namespace.get(name), namespace, compiled.names)
+    for name in compiled.reads:
+        kind = weigh(namespace.get(name), namespace, compiled.reads)
         if kind == BLOCKS:
             reasons.append(Reason(kind="value", name=name, text=describe(namespace[name])))
         elif kind == LOOP:

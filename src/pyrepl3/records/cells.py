@@ -38,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records: immutable, keyword-only, compared by value."""
 
 
-class Cell(Record, frozen=True, kw_only=True):
+class Cell(Record, frozen=True, kw_only=True, gc=False):
     """A piece of source that runs as one.
 
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).

@@ -6,9 +6,11 @@ The part of an executor that knows which cells run now, and how to stop them.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+import types
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CompilationError
 from pyrepl3.lang.compile import renamed
@@ -17,25 +19,26 @@ from pyrepl3.records import Blocked, ExecutionMode, Started
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.cancel import finish, free_loop, request_stop
 from pyrepl3.run.coroutines import TaskFactory
-from pyrepl3.run.evaluator import evaluate, evaluate_async, go_awaited
+from pyrepl3.run.evaluator import evaluate, evaluate_async
 from pyrepl3.run.execution import CURRENT, Execution, Group
 from pyrepl3.run.limits import Guard
 from pyrepl3.run.planner import Planner, propose_repair
 from pyrepl3.run.routes import go_as_task, go_to_thread, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
     from contextvars import Context
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Stage
-    from pyrepl3.records import Placement
     from pyrepl3.run.evaluator import Result, Run
     from pyrepl3.run.namespace import NamespaceManager
     from pyrepl3.run.routes import Place
     from pyrepl3.run.turn import Turn
 
 _clock = time.perf_counter
+_get_depth = sys.get_coroutine_origin_tracking_depth
+_set_depth = sys.set_coroutine_origin_tracking_depth
 
 BLOCKED_AFTER = 0.1
 """Seconds that a plain cell may hold the loop before its source goes to the thread."""
@@ -124,15 +127,15 @@ class CellRunner:
         if self._closed or execution.cell.background or not turn.acquire_nowait():
             return self._go_in_turn(execution)
         # A coroutine less for the cells that need none.
-        begun = None
         try:
-            begun = self._begin(execution, beside=False)
-        finally:
-            if begun is None or isinstance(begun, tuple):
-                self._end(execution, turn)
-        if isinstance(begun, tuple):
-            return begun if begun[0] and execution.stop is None else self._judge(execution, begun)
-        return self._go_on(execution, begun, turn)
+            begun = self._begin(execution, turn)
+        except BaseException:
+            self._end(execution, turn)
+            raise
+        if not isinstance(begun, tuple):
+            return begun
+        self._end(execution, turn)
+        return begun if begun[0] and execution.stop is None else self._judge(execution, begun)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -147,25 +150,75 @@ class CellRunner:
                 turn = None  # a cell that runs a cell has it already: waiting would never end
             else:
                 await turn.acquire()
-        begun = None
         try:
-            begun = self._begin(execution, beside=turn is None)
-        finally:
-            if begun is None:
-                self._end(execution, turn)
-        if isinstance(begun, tuple):
+            begun = self._begin(execution, turn)
+        except BaseException:
             self._end(execution, turn)
-            return self._judge(execution, begun)
-        return await self._go_on(execution, begun, turn)
+            raise
+        if not isinstance(begun, tuple):
+            return await begun
+        self._end(execution, turn)
+        return self._judge(execution, begun)
 
     async def _go_on(
         self, execution: Execution, begun: Awaitable[Result], turn: Turn | None
     ) -> Result:
+        """Run a cell elsewhere: in a task of its own, on a thread."""
         try:
             result = await begun
         finally:
             self._end(execution, turn)
         return result if result[0] and execution.stop is None else self._judge(execution, result)
+
+    @types.coroutine
+    def _go_awaited(
+        self,
+        execution: Execution,
+        coro: Coroutine[Any, Any, Result],
+        context: Context,
+        turn: Turn | None,
+    ) -> Generator[Any, Any, Result]:
+        """Run a cell with top-level await in the task that awaits this, each step inside ``context``.
+
+        No task, no future and no round of the loop of its own. A cancellation of that task that is not our
+        interrupt is the caller's: the cell is stopped, and CancelledError comes out once it is over. asyncio
+        cannot tell a cell from its caller: one that cancels ``asyncio.current_task()`` cancels its caller.
+        """
+        task = execution.task = asyncio.current_task()
+        execution.loop = asyncio.get_running_loop()
+        assert task is not None
+        before = task.cancelling()
+        enter, depth = context.run, _get_depth()
+        step: Callable[..., Any] = coro.send
+        sent: Any = None
+        try:
+            while True:
+                _set_depth(
+                    1
+                )  # a step, not a cell: other code runs on this thread between two steps
+                yielded = enter(step, sent)
+                _set_depth(depth)
+                try:
+                    yield yielded
+                except BaseException as error:  # noqa: BLE001  whatever it is, it is the cell's to see
+                    if task.cancelling() > before + execution.cancels:
+                        _stop_with_caller(execution)
+                    step, sent = coro.throw, error
+                else:
+                    step, sent = coro.send, None
+        except StopIteration as end:
+            result: Result = end.value
+        finally:
+            _set_depth(depth)
+            self._end(execution, turn)
+        if execution.stop is None:
+            return result if result[0] else self._judge(execution, result)
+        while execution.cancels:
+            execution.cancels -= 1
+            task.uncancel()
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+        return self._judge(execution, result)
 
     def _end(self, execution: Execution, turn: Turn | None) -> None:
         self._running.pop(execution.cell.id, None)
@@ -182,9 +235,12 @@ class CellRunner:
             self._dict["_last_exception"] = result[1]
         return result
 
-    def _begin(self, execution: Execution, *, beside: bool) -> Result | Awaitable[Result]:
-        """Compile, decide, run: the result, where the cell goes inline, or what to await for it."""
-        cell, namespace = execution.cell, self.namespace
+    def _begin(self, execution: Execution, turn: Turn | None) -> Result | Awaitable[Result]:
+        """Compile, decide, run: the result, where the cell goes inline, or what to await for it.
+
+        Whoever calls it ends the execution, where no awaitable comes back: that does so by itself.
+        """
+        cell, namespace, beside = execution.cell, self.namespace, turn is None
         source, filename = cell.source, cell.filename
         self._running[cell.id] = execution
         if self.unwanted and cell.id in self.unwanted:
@@ -195,13 +251,18 @@ class CellRunner:
         try:
             compiled, known = self._planner.compile(source, filename, cell.first_line)
         except CompilationError as error:
-            self._count(execution, ExecutionMode.UNKNOWN, "loop", known=False, wrapped=False)
+            self._count(execution, ExecutionMode.UNKNOWN)
+            if execution.sink is not None:
+                self._announce(execution, known=False, wrapped=False)
             propose_repair(error, source)
             return False, error
         mode, placement = place(compiled, self._dict)
         if beside or self._planner.blocked:
             placement = self._planner.reconsider(compiled, source, placement, beside=beside)
-        self._count(execution, mode, placement, known=known, wrapped=compiled.wrapped)
+        execution.placement = placement
+        self._count(execution, mode)
+        if execution.sink is not None:
+            self._announce(execution, known=known, wrapped=compiled.wrapped)
         namespace.note(compiled)
         body, tail = compiled.body, compiled.tail
         if compiled.nested:
@@ -222,7 +283,7 @@ class CellRunner:
             if self._abandon is not None:
                 execution.abandon = partial(self._abandon, execution)
         if compiled.is_async or placement == "thread":
-            return self._send(execution, run, context, around, beside=beside)
+            return self._send(execution, run, context, around, turn)
         begun = _clock()
         result = context.run(evaluate, execution, run, around)
         held = _clock() - begun
@@ -238,35 +299,26 @@ class CellRunner:
         run: Run,
         context: Context,
         around: Guard | None,
-        *,
-        beside: bool,
+        turn: Turn | None,
     ) -> Awaitable[Result]:
         """What to await for a cell that does not go inline."""
         if execution.placement == "thread":
             place: Place = self._place or self.namespace.thread
-            if beside:
+            if turn is None:
                 place = BlockingThread(execution.cell.id, once=True)
-            return go_to_thread(execution, run, self.namespace, context, around, place)
-        if self._hosted:
-            return go_as_task(execution, run, context, around)
-        return go_awaited(execution, evaluate_async(execution, run, around), context)
+            going = go_to_thread(execution, run, self.namespace, context, around, place)
+        elif self._hosted:
+            going = go_as_task(execution, run, context, around)
+        else:
+            coro = evaluate_async(execution, run, around)
+            return self._go_awaited(execution, coro, context, turn)
+        return self._go_on(execution, going, turn)
 
-    def _count(
-        self,
-        execution: Execution,
-        mode: ExecutionMode,
-        placement: Placement,
-        *,
-        known: bool,
-        wrapped: bool,
-    ) -> None:
-        """Count a cell that begins, and tell of it."""
-        execution.mode, execution.placement = mode, placement
+    def _count(self, execution: Execution, mode: ExecutionMode) -> None:
+        execution.mode = mode
         if self._collect:
             self._executions += 1
             self._modes[mode._value_] += 1
-        if execution.sink is not None:
-            self._announce(execution, known=known, wrapped=wrapped)
 
     def _announce(self, execution: Execution, *, known: bool, wrapped: bool) -> None:
         execution.asker = self._ask
@@ -290,3 +342,11 @@ class CellRunner:
         codes = [code for code in (body, tail) if code is not None]
         traced = [*codes, *compiled.nested] if self._trace and execution.sink else []
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
+
+
+def _stop_with_caller(execution: Execution) -> None:
+    """The caller is cancelled, and with it the cell: what is thrown in now is the first stage."""
+    if execution.stop is None:
+        request_stop(execution)
+        if execution.stop is not None:
+            execution.stop.delivered = True

@@ -6,24 +6,19 @@ the whole event loop, and each frame that it passed would stand in the user's tr
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
-import types
 from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt
-from pyrepl3.run.cancel import finish, request_stop
+from pyrepl3.run.cancel import finish
 from pyrepl3.run.display import mime_bundle
 from pyrepl3.run.execution import CURRENT, Execution
 from pyrepl3.run.tracebacks import format_error, trim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
-    from contextvars import Context
-
     from pyrepl3.lang.compile import CompiledCell
     from pyrepl3.run.limits import Guard
 
@@ -146,54 +141,3 @@ def _tell(execution: Execution, error: BaseException) -> None:
     """Make the text of an error ready: its ``__str__`` is the user's code too, and may never end."""
     with suppress(BaseException):  # stopped: what is told then is that
         execution.told = (error, format_error(trim(error), verbose=execution.verbose))
-
-
-@types.coroutine
-def go_awaited(
-    execution: Execution, coro: Coroutine[Any, Any, Result], context: Context
-) -> Generator[Any, Any, Result]:
-    """Run a cell with top-level await in the task that awaits this, each step inside ``context``.
-
-    No task, no future and no round of the loop of its own. A cancellation of that task that is not our
-    interrupt is the caller's: the cell is stopped, and CancelledError comes out once it is over. asyncio
-    cannot tell a cell from its caller: one that cancels ``asyncio.current_task()`` cancels its caller.
-    """
-    task = execution.task = asyncio.current_task()
-    execution.loop = asyncio.get_running_loop()
-    assert task is not None
-    before = task.cancelling()
-    enter, depth = context.run, _get_depth()
-    step: Callable[..., Any] = coro.send
-    sent: Any = None
-    try:
-        while True:
-            _set_depth(1)  # a step, not a cell: other code runs on this thread between two steps
-            yielded = enter(step, sent)
-            _set_depth(depth)
-            try:
-                yield yielded
-            except BaseException as error:  # noqa: BLE001  whatever it is, it is the cell's to see
-                if task.cancelling() > before + execution.cancels:
-                    _stop_with_caller(execution)
-                step, sent = coro.throw, error
-            else:
-                step, sent = coro.send, None
-    except StopIteration as end:
-        result: Result = end.value
-    finally:
-        _set_depth(depth)
-    if execution.stop is not None:
-        while execution.cancels:
-            execution.cancels -= 1
-            task.uncancel()
-        if task.cancelling() > before:
-            raise asyncio.CancelledError
-    return result
-
-
-def _stop_with_caller(execution: Execution) -> None:
-    """The caller is cancelled, and with it the cell: what is thrown in now is the first stage."""
-    if execution.stop is None:
-        request_stop(execution)
-        if execution.stop is not None:
-            execution.stop.delivered = True
