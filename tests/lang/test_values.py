@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import io
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import pyrepl3
 from pyrepl3.lang.compile import compile_cell
 from pyrepl3.lang.modes import blocking_values, explain_mode, place, uses_loop
 from pyrepl3.lang.values import BLOCKS, LOOP, NOTHING, weigh
@@ -346,3 +348,43 @@ def test_classes_made_in_cells_are_not_kept_alive():
     namespace.clear()
     gc.collect()
     assert seen() is None
+
+
+# --- cells that no value can move ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "settled"),
+    [
+        ("conn = 1", True),
+        ("conn = None; x = [1, 2]", True),
+        ("import json", True),
+        ("del conn", True),
+        ("await f()", True),
+        ("import time; time.sleep(1)", True),
+        ("time.sleep(1)", False),  # it rests on what time is
+        ("conn", False),
+        ("x = conn.total", False),
+        ("conn += 1", False),
+        ("def f(): return conn", False),
+        ("global conn; conn = conn", False),
+        ("x = [conn for _ in ()]", False),
+    ],
+)
+def test_only_what_reads_no_global_is_settled_by_its_text(source, settled):
+    compiled = compile_cell(source, "<cell>")
+    assert compiled.settled is settled
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        holding = dict.fromkeys(("conn", "x", "json", "f"), connection)
+        if settled:
+            assert place(compiled, holding) == place(compiled, {})
+
+
+async def test_binding_a_name_anew_does_not_use_what_it_held():
+    async with pyrepl3.open_session() as session:
+        await session.run("import sqlite3; conn = sqlite3.connect(':memory:')")
+        assert (await session.run("conn.total_changes")).placement == "thread"
+        await session.run("kept, conn = conn, None")
+        assert (await session.run("conn = 1")).placement == "loop"
+        assert (await session.run("kept = kept.close()")).placement == "thread"
+        assert (await session.run("kept = 2")).placement == "loop"

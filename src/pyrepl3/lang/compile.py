@@ -58,7 +58,7 @@ class CompiledCell(msgspec.Struct, frozen=True, eq=False):
 
     ``mode`` and ``placement`` are by the text alone. ``needs_loop``: it must stay on the running loop
     even if it blocks. ``rests_on``: it blocks only if what these names hold does; see
-    ``modes.place``. ``size``: bytes in memory, roughly.
+    ``modes.place``. ``settled``: no value changes mode or placement. ``size``: bytes in memory, roughly.
     """
 
     body: CodeType | None
@@ -77,6 +77,7 @@ class CompiledCell(msgspec.Struct, frozen=True, eq=False):
     placement: Placement
     needs_loop: bool
     rests_on: tuple[str, ...]
+    settled: bool
     size: int
 
     @property
@@ -144,6 +145,12 @@ def compile_cell(
                 rests_on = findings.rests_on
                 placement = "loop" if needs_loop else "thread"
 
+    reads = names if nested or _loads(body) or _loads(tail) else ()
+    if mode is ExecutionMode.SIMPLE_SYNC:
+        settled = not reads
+    else:
+        settled = mode is ExecutionMode.TOP_LEVEL_AWAIT or (placement == "thread" and not rests_on)
+
     value_name = None
     shows = False
     if wrapped or tail is not None:
@@ -160,13 +167,14 @@ def compile_cell(
         shows,
         flags & FUTURE_FLAGS,
         names,
-        names if nested or _loads(body) or _loads(tail) else (),
+        reads,
         nested,
         wrapped,
         mode,
         placement,
         needs_loop,
         rests_on,
+        settled,
         size + source.__sizeof__(),
     )
 
@@ -240,6 +248,7 @@ def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
         compiled.placement,
         compiled.needs_loop,
         compiled.rests_on,
+        compiled.settled,
         compiled.size,
     )
 

@@ -55,7 +55,7 @@ def place(
     Any thread. Runs no code of the values. About 0.1 µs a name.
     """
     mode = compiled.mode
-    if compiled.is_async or (compiled.placement == "thread" and not compiled.rests_on):
+    if compiled.settled:
         return mode, compiled.placement
     kinds = weigh_names(compiled.reads, namespace)
     if kinds == NOTHING and mode is ExecutionMode.SIMPLE_SYNC:

@@ -82,7 +82,6 @@ class CellRunner:
         self._verbose = config is None or config.verbose_errors
         self._collect = config is None or config.collect_stats
         self._guarded = self._limits is not None or bool(stages) or self._trace
-        self._executions = 0
         self._errors = 0
         # By value: the hash of an Enum member is a Python function.
         self._modes = {mode.value: 0 for mode in ExecutionMode}
@@ -256,7 +255,10 @@ class CellRunner:
                 self._announce(execution, known=False, wrapped=False)
             propose_repair(error, source)
             return False, error
-        mode, placement = place(compiled, self._dict)
+        if compiled.settled:
+            mode, placement = compiled.mode, compiled.placement
+        else:
+            mode, placement = place(compiled, self._dict)
         if beside or self._planner.blocked:
             placement = self._planner.reconsider(compiled, source, placement, beside=beside)
         execution.placement = placement
@@ -278,10 +280,7 @@ class CellRunner:
         context = namespace.context.copy() if beside else namespace.context
         around = self._guard(execution, run) if self._guarded else None
         if self._hosted:
-            # A blocking cell beside others has a thread of its own.
-            execution.on_main = self._on_main and not (beside and placement == "thread")
-            if self._abandon is not None:
-                execution.abandon = partial(self._abandon, execution)
+            self._host(execution, beside=beside)
         if compiled.is_async or placement == "thread":
             return self._send(execution, run, context, around, turn)
         begun = _clock()
@@ -292,6 +291,12 @@ class CellRunner:
             if execution.sink is not None:
                 execution.sink.emit(Blocked(cell_id=cell.id, seconds=held))
         return result
+
+    def _host(self, execution: Execution, *, beside: bool) -> None:
+        # A blocking cell beside others has a thread of its own.
+        execution.on_main = self._on_main and not (beside and execution.placement == "thread")
+        if self._abandon is not None:
+            execution.abandon = partial(self._abandon, execution)
 
     def _send(
         self,
@@ -317,7 +322,6 @@ class CellRunner:
     def _count(self, execution: Execution, mode: ExecutionMode) -> None:
         execution.mode = mode
         if self._collect:
-            self._executions += 1
             self._modes[mode._value_] += 1
 
     def _announce(self, execution: Execution, *, known: bool, wrapped: bool) -> None:

@@ -135,7 +135,7 @@ class AsyncExecutor(CellRunner):
     def stats(self) -> dict[str, Any]:
         """``executions``, ``mode_counts``, ``errors`` and ``ast_transforms`` so far, as a new dict."""
         return {
-            "executions": self._executions,
+            "executions": sum(self._modes.values()),
             "mode_counts": {mode: self._modes[mode.value] for mode in ExecutionMode},
             "errors": self._errors,
             "ast_transforms": self._planner.transforms,

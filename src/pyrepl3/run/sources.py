@@ -118,7 +118,12 @@ class Sources:
         recent.append(entry)
         self._size += size
         while len(recent) > KEPT or (self._size > KEPT_SIZE and len(recent) > 1):
-            self._evict()
+            old = recent.popleft()
+            self._size -= old[0]
+            if old[3] in self._held:
+                self._outlast(old[3])
+            else:
+                _forget(old)
 
     def hold(self, filename: str, nested: tuple[CodeType, ...]) -> None:
         """Keep the source of ``filename`` as long as a function or class of these codes lives."""
@@ -216,13 +221,8 @@ class Sources:
                 return entry
         return self._held.get(filename)
 
-    def _evict(self) -> None:
-        entry = self._recent.popleft()
-        filename = entry[3]
-        self._size -= entry[0]
-        if filename not in self._held:
-            _forget(entry)
-            return
+    def _outlast(self, filename: str) -> None:
+        """A cell of functions or classes is no recent one any more: it stays while these live."""
         if self._coming:
             self._find_classes()
         if not self._lives(filename):
