@@ -38,7 +38,6 @@ class CompilationCache:
         self.hits = 0
         self.misses = 0
         self._entries: OrderedDict[_Key, CompiledCell | CodeType] = OrderedDict()
-        self._sizes: dict[_Key, int] = {}
         self._bytes = 0
         self._lock = allocate_lock()
 
@@ -63,7 +62,8 @@ class CompilationCache:
         """Keep ``compiled`` for this text, mode and flags; ``filename`` is no part of the key."""
         if compiled.co_filename != filename:
             compiled = renamed_code(compiled, filename)
-        self._put((code, mode, flags), compiled, code.__sizeof__() + code_size(compiled))
+        key = code, mode, flags
+        self._put(key, compiled, _size(key, compiled))
 
     # --- both ---------------------------------------------------------------------------------
 
@@ -87,17 +87,16 @@ class CompilationCache:
         return compiled
 
     def _put(self, key: _Key, compiled: CompiledCell | CodeType, size: int) -> None:
-        entries, sizes = self._entries, self._sizes
+        entries = self._entries
         with self._lock:
-            entries.pop(key, None)
-            self._bytes -= sizes.pop(key, 0)
+            if key in entries:
+                self._bytes -= _size(key, entries.pop(key))
             if size > self.max_bytes or self.max_size == 0:
                 return
             entries[key] = compiled
-            sizes[key] = size
             self._bytes += size
             while len(entries) > self.max_size or self._bytes > self.max_bytes:
-                self._bytes -= sizes.pop(entries.popitem(last=False)[0])
+                self._bytes -= _size(*entries.popitem(last=False))
 
     @property
     def hit_rate(self) -> float:
@@ -123,5 +122,11 @@ class CompilationCache:
         """Forget what is kept; the counts stay."""
         with self._lock:
             self._entries.clear()
-            self._sizes.clear()
             self._bytes = 0
+
+
+def _size(key: _Key, compiled: CompiledCell | CodeType) -> int:
+    """Bytes of an entry, roughly."""
+    if isinstance(compiled, CompiledCell):
+        return compiled.size
+    return key[0].__sizeof__() + code_size(compiled)

@@ -67,6 +67,8 @@ def split_lines(source: str) -> list[str]:
         source = source.replace("\r\n", "\n").replace("\r", "\n")
     if source[:1] == "\ufeff":
         source = source[1:]
+    if "\n" not in source:
+        return [source + "\n"] if source else []
     lines = [f"{line}\n" for line in source.split("\n")]
     if lines[-1] == "\n":
         lines.pop()
