@@ -135,6 +135,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Cell as Cell,
     )
     from pyrepl3.records import (
+        CellFlow as CellFlow,
+    )
+    from pyrepl3.records import (
         Collected as Collected,
     )
     from pyrepl3.records import (
@@ -168,6 +171,15 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Finished as Finished,
     )
     from pyrepl3.records import (
+        FlowEdge as FlowEdge,
+    )
+    from pyrepl3.records import (
+        Graph as Graph,
+    )
+    from pyrepl3.records import (
+        Hint as Hint,
+    )
+    from pyrepl3.records import (
         Interrupted as Interrupted,
     )
     from pyrepl3.records import (
@@ -195,6 +207,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Output as Output,
     )
     from pyrepl3.records import (
+        PastCell as PastCell,
+    )
+    from pyrepl3.records import (
         Placement as Placement,
     )
     from pyrepl3.records import (
@@ -210,7 +225,13 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Restored as Restored,
     )
     from pyrepl3.records import (
+        Slice as Slice,
+    )
+    from pyrepl3.records import (
         Snapshot as Snapshot,
+    )
+    from pyrepl3.records import (
+        StaleCell as StaleCell,
     )
     from pyrepl3.records import (
         Started as Started,
@@ -249,9 +270,10 @@ _HOMES = {
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store",
     "records": (
-        "Asked Blocked Cell Collected Committed Delta Difference Display Done Epoch Event "
-        "ExecutionMode Failed Finished Interrupted KeptName Line LogEntry ModeReport Names Notice "
-        "Outcome Output Placement Reason Receipt Replayed Restored Snapshot Started TaskInfo"
+        "Asked Blocked Cell CellFlow Collected Committed Delta Difference Display Done Epoch "
+        "Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted KeptName Line "
+        "LogEntry ModeReport Names Notice Outcome Output PastCell Placement Reason Receipt "
+        "Replayed Restored Slice Snapshot StaleCell Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",

@@ -170,3 +170,16 @@ async def test_without_a_name_the_commands_say_what_to_do():
         for line in ("%log", "%undo", "%show", "%diff", "%fork a", "%gc", "%export a"):
             assert "pyrepl3 --session NAME" in await typed(line)
         assert await typed("%lost") == "nothing is lost"
+
+
+async def test_who_depends_on_whom_is_told(typed, session):
+    assert "c3: g = (n for n in x)" in await typed("%graph")
+    assert (await typed("%graph dot")).startswith("digraph")
+    assert "'svg' is no format" in await typed("%graph svg")
+    assert await typed("%slice g") == (
+        "# %% cell 1\nx = [1]\n\n# %% cell 2\nx.append(2)\n\n# %% cell 3\ng = (n for n in x)"
+    )
+    assert "no cell of this session has bound 'y'" in await typed("%slice y")
+    assert await typed("%stale") == "nothing is stale"
+    await session.run("x = []")
+    assert await typed("%stale") == "c3: g = (n for n in x)\n    changed since: x (c4)"

@@ -107,3 +107,37 @@ def line(*cells):
 )
 def test_the_maker_is_the_last_cell_that_binds_the_name(cells, maker):
     assert find_makers(line(*cells), ["g"])["g"].n == maker
+
+
+async def test_what_a_lost_name_was_made_from_is_made_again_where_it_has_been_changed(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path) as session:
+        await session.run("size = 3; other = 'kept'")
+        await session.run("def count(): return size")
+        await session.run("it = iter(range(count()))")
+        await session.run("size = 100; del count")
+    async with open_at(tmp_path, recompute=True, observe=seen) as session:
+        assert session.lost == {}
+        outcome = await session.run("list(it), size, other, 'count' in globals()")
+        assert outcome.text == "([0, 1, 2], 100, 'kept', False)"
+
+
+async def test_what_is_there_as_it_was_is_not_made_again(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run("size = 3; log = []")
+        await session.run("log.append('ran'); n = 4")
+        await session.run("it = iter(range(size + n))")
+    async with open_at(tmp_path, recompute=True) as session:
+        assert session.lost == {}
+        assert (await session.run("list(it), log")).text == "([0, 1, 2, 3, 4, 5, 6], ['ran'])"
+
+
+async def test_lost_names_that_stand_on_each_other_come_back_together(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run("text = 'ab'")
+        await session.run("chars = (c for c in text)")
+        await session.run("upper = (c.upper() for c in chars)")
+        await session.run("text = 'gone'")
+    async with open_at(tmp_path, recompute=True) as session:
+        assert session.lost == {}
+        assert (await session.run("list(upper), text")).text == "(['A', 'B'], 'gone')"

@@ -50,7 +50,7 @@ def run_log(options: argparse.Namespace) -> int:
         else:
             show_log(console, entries)
 
-    return _reading(options, log)
+    return reading(options, log)
 
 
 def run_show(options: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def run_show(options: argparse.Namespace) -> int:
         else:
             show_epoch(console, epoch, entry, values)
 
-    return _reading(options, show)
+    return reading(options, show)
 
 
 def run_diff(options: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def run_diff(options: argparse.Namespace) -> int:
         else:
             show_difference(open_console(options.color), found)
 
-    return _reading(options, diff)
+    return reading(options, diff)
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -110,7 +110,7 @@ def run_export(options: argparse.Namespace) -> int:
                 f"elsewhere: pyrepl3 sessions import {path.name}"
             )
 
-    return _reading(options, export)
+    return reading(options, export)
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -124,7 +124,7 @@ def run_verify(options: argparse.Namespace) -> int:
         else:
             print(f"session {options.name}: all of {count} epoch{'s' * (count != 1)} is as written")
 
-    return _reading(options, verify)
+    return reading(options, verify)
 
 
 # --- text, also for the prompt --------------------------------------------------------------------
@@ -199,7 +199,8 @@ def refusing() -> Iterator[list[int]]:
         status.append(USAGE)
 
 
-def _reading(options: argparse.Namespace, action: Callable[[Reader], None]) -> int:
+def reading(options: argparse.Namespace, action: Callable[[Reader], None]) -> int:
+    """Give the store of the session that is named to ``action``. Returns the exit status."""
     with refusing() as status:
         store = sessions(options.store).read(options.name)
         try:

@@ -93,6 +93,25 @@ class Percent:
         lines = [f"{name}: {why}" for name, why in sorted(found.items())]
         self._console.out("\n".join(lines or ["nothing is lost"]) + "\n")
 
+    async def graph(self, words: Sequence[str]) -> None:
+        from pyrepl3.front.flow import graph_text  # noqa: PLC0415  seldom
+
+        found = await self._session.graph()
+        if not found.cells:
+            self._note("no cells yet")
+        else:
+            self._console.out(graph_text(found, words[0] if words else "text"))
+
+    async def stale(self, _: Sequence[str]) -> None:
+        from pyrepl3.front.flow import stale_text  # noqa: PLC0415
+
+        self._console.out(stale_text(await self._session.stale()))
+
+    async def slice(self, words: Sequence[str]) -> None:
+        from pyrepl3.front.flow import slice_text  # noqa: PLC0415
+
+        self._console.out(slice_text(await self._session.slice(words[0])))
+
     async def sessions(self, _: Sequence[str]) -> None:
         directory = sessions(self._store)
         found = await asyncio.to_thread(directory.list)
@@ -176,6 +195,16 @@ COMMANDS: Mapping[str, PercentCommand] = {
         about="what the last cell changed; or from epoch A to B (or to now)",
         run=Percent.diff,
         most=2,
+    ),
+    "graph": PercentCommand(
+        takes="[FORMAT]",
+        about="which cell used what of which (text, mermaid or dot)",
+        run=Percent.graph,
+        most=1,
+    ),
+    "stale": PercentCommand(about="cells whose result is out of date, and why", run=Percent.stale),
+    "slice": PercentCommand(
+        takes="NAME", about="the fewest cells that make a value", run=Percent.slice, least=1, most=1
     ),
     "undo": PercentCommand(
         takes="[N]", about="back to before the last cell, or the last N", run=Percent.undo, most=1

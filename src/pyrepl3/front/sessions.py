@@ -93,6 +93,21 @@ def _import(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _graph(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument(
+        "--format",
+        choices=("text", "mermaid", "dot"),
+        default="text",
+        help="lines for people (text), or for Mermaid or Graphviz",
+    )
+
+
+def _slice(parser: argparse.ArgumentParser) -> None:
+    _name(parser)
+    parser.add_argument("variable", metavar="VARIABLE", help="a name that it holds")
+
+
 def _answer(parser: argparse.ArgumentParser) -> None:
     _name(parser)
     parser.add_argument(
@@ -132,6 +147,10 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "diff": Command(
         about="names added, changed and removed between two epochs", run="past:run_diff", add=_diff
+    ),
+    "graph": Command(about="which cell used what of which", run="flow:run_graph", add=_graph),
+    "slice": Command(
+        about="the fewest cells that make a value, as a script", run="flow:run_slice", add=_slice
     ),
     "undo": Command(
         about="go back to before the last cell, or the last N", run="changing:run_undo", add=_undo

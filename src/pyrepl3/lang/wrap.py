@@ -168,10 +168,15 @@ def _refusal_at(
     return refusal(error, source, filename, first_line)
 
 
+def bound_names(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that these bind or delete in their own scope, or declare to be of another and bind."""
+    return _Scope(nodes).names
+
+
 class _Scope:
     """The names that statements bind or delete in their own scope, and what cannot be wrapped."""
 
-    def __init__(self, statements: Iterable[ast.stmt]) -> None:
+    def __init__(self, statements: Iterable[ast.AST]) -> None:
         self.names: set[str] = set()
         self.star: ast.stmt | None = None
         self.yields: ast.expr | None = None

@@ -39,6 +39,15 @@ from pyrepl3.records.events import (
     Restored,
     Started,
 )
+from pyrepl3.records.flow import (
+    CellFlow,
+    FlowEdge,
+    Graph,
+    Hint,
+    PastCell,
+    Slice,
+    StaleCell,
+)
 from pyrepl3.records.outcomes import (
     Display,
     Done,
@@ -62,6 +71,13 @@ from pyrepl3.records.questions import (
 from pyrepl3.records.steps import Asked, Kept, Opened
 
 __all__ = [
+    "StaleCell",
+    "Slice",
+    "PastCell",
+    "Hint",
+    "Graph",
+    "FlowEdge",
+    "CellFlow",
     "Asked",
     "Blob",
     "Blocked",

@@ -27,6 +27,7 @@ from pyrepl3.records import (
 )
 from pyrepl3.session.asking import Asking
 from pyrepl3.session.auditing import Auditing, Head, merge_lost
+from pyrepl3.session.flowing import Flowing
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
 from pyrepl3.session.submissions import Submissions
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session(Auditing, Asking):
+class Session(Flowing, Auditing, Asking):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
@@ -63,6 +64,7 @@ class Session(Auditing, Asking):
         durability: Durability | None = None,
     ) -> None:
         Auditing.__init__(self)
+        Flowing.__init__(self)
         self.name = name
         self.lost: dict[str, str] = {}
         """Names that could not be stored, or did not come back: name to reason."""
@@ -218,7 +220,9 @@ class Session(Auditing, Asking):
         try:
             if self._store is None:
                 tell = self._telling.join(cell.id, self._observe, observe)
-                return await self._runner.run(cell, tell, pace)
+                outcome = await self._runner.run(cell, tell, pace)
+                self._note_end(outcome)
+                return outcome
             record = Record(cell)
             tell = self._telling.join(cell.id, record.take, self._observe, observe)
             # Cancelled or not: the cell has run, and its epoch belongs to it.

@@ -8,6 +8,7 @@ import msgspec
 
 from pyrepl3.errors import CompilationError
 from pyrepl3.records import Notice, Variables
+from pyrepl3.session.pasts import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -45,21 +46,62 @@ def _bound(source: str) -> frozenset[str]:
         return frozenset()
 
 
-async def recompute_names(
-    runner: Runner, makers: Mapping[str, Cell], tell: Observer
-) -> frozenset[str]:
-    """Run the cells again that made these names, oldest first. Returns the names that are back.
+def plan_again(
+    line: Sequence[Epoch], lost: Collection[str], makers: Mapping[str, Cell]
+) -> tuple[Cell, ...]:
+    """The cells to run to have ``lost`` again, oldest first; ``only`` of each is what is taken of it.
 
-    Of each cell only its own names are taken; no epoch is made. The caller has the turn.
+    A cell that made lost names runs as it is where all that it read is there, or is lost too. Where that
+    has been changed since, the cells that made it come first, together with it as one cell.
     """
-    cells = {cell.id: cell for cell in makers.values()}
+    flow = flow_of(line)
+    parts: list[dict[str, Cell]] = []
+    for name in sorted(lost):
+        cells = {past.cell.id: past.cell for past in flow.needed(name, lost)}
+        cells = cells or {makers[name].id: makers[name]}
+        for other in [part for part in parts if part.keys() & cells.keys()]:
+            parts.remove(other)
+            cells |= other
+        parts.append(cells)
+    again: list[Cell] = []
+    for part in parts:
+        ordered = sorted(part.values(), key=lambda cell: cell.n)
+        names = {
+            cell.id: frozenset(name for name in lost if makers[name].id == cell.id)
+            for cell in ordered
+        }
+        if all(names.values()):
+            again += [
+                msgspec.structs.replace(cell, only=names[cell.id], background=False)
+                for cell in ordered
+            ]
+        else:
+            last = ordered[-1]
+            title = ", ".join(str(cell.n) for cell in ordered)
+            again.append(
+                msgspec.structs.replace(
+                    last,
+                    source="\n".join(cell.source for cell in ordered),
+                    filename=f"<cells {title} again>",
+                    first_line=1,
+                    only=frozenset().union(*names.values()),
+                    background=False,
+                )
+            )
+    return tuple(sorted(again, key=lambda cell: cell.n))
+
+
+async def recompute_names(runner: Runner, again: Sequence[Cell], tell: Observer) -> frozenset[str]:
+    """Run these cells again. Returns the names that are back.
+
+    Of each cell only the names in its ``only`` are taken; no epoch is made. The caller has the turn.
+    """
     back: set[str] = set()
-    for cell in sorted(cells.values(), key=lambda cell: cell.n):
-        names = frozenset(name for name, maker in makers.items() if maker.id == cell.id)
-        again = msgspec.structs.replace(cell, id=f"{cell.id}-again", only=names, background=False)
-        outcome = await runner.run(again, tell)
+    for cell in again:
+        names = cell.only or frozenset()
+        outcome = await runner.run(msgspec.structs.replace(cell, id=f"{cell.id}-again"), tell)
         back |= names & (await runner.ask(Variables())).keys()
         if not outcome.ok:
             text = f"cell {cell.n} failed when it was run again for {', '.join(sorted(names))}"
-            tell(Notice(cell_id=again.id, kind="restored", text=text))
+            tell(Notice(cell_id=f"{cell.id}-again", kind="restored", text=text))
     return frozenset(back)

@@ -11,7 +11,7 @@ import msgspec
 from pyrepl3.errors import SessionClosedError, SessionError, StoreCorruptError, StoreError
 from pyrepl3.records import Notes, Notice, Restored
 from pyrepl3.session.past import check_known, find_before, find_difference, find_log, make_fork
-from pyrepl3.session.recompute import find_makers, recompute_names
+from pyrepl3.session.recompute import find_makers, plan_again, recompute_names
 from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class Travel:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
 
         Nothing is deleted: the next cell starts a new line from there. Background tasks go on.
-        ``recompute``: names that could not be kept are made again by running the cells that made them.
-        Of such a cell only these names are taken; what else it does (files, messages, objects that it
-        changes) it does again. Raises SessionError while a cell runs, EpochNotFoundError, StoreError.
+        ``recompute``: names that could not be kept are made again by running the cells that made them,
+        and before those the cells that made what they had read, where that has been changed since. Of
+        these only such names are taken; what else they do (files, messages, objects that they change)
+        they do again. Raises SessionError while a cell runs, EpochNotFoundError, StoreError.
         """
         return await self._travel("restore", lambda _: epoch, recompute=recompute)
 
@@ -117,6 +118,7 @@ class Travel:
         if epoch is None and snapshot.epoch == 0:
             return
         makers: dict[str, Cell] = {}
+        line: Sequence[Epoch] = ()
         if snapshot.lost:
             line = await self._call(lambda: store.history(snapshot.epoch))
             makers = find_makers(line, snapshot.lost)
@@ -131,8 +133,9 @@ class Travel:
         tell = self._telling.join("", self._observe)
         recomputed: frozenset[str] = frozenset()
         if recompute:
-            wanted = {name: makers[name] for name in self.lost.keys() & makers.keys()}
-            recomputed = await recompute_names(self._runner, wanted, tell)
+            wanted = self.lost.keys() & makers.keys()
+            again = await self._call(lambda: plan_again(line, wanted, makers)) if wanted else ()
+            recomputed = await recompute_names(self._runner, again, tell)
             self.lost = {name: why for name, why in self.lost.items() if name not in recomputed}
         names = frozenset(name for blob in snapshot.blobs for name in blob.names)
         lost = dict(self.lost)
