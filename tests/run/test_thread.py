@@ -19,7 +19,7 @@ from pyrepl3.records import Cell, Finished, Interrupted, Output, Tasks, Variable
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.host import LoopHost
 from pyrepl3.run.namespace import NamespaceManager
-from pyrepl3.run.thread import ThreadRunner, _Call
+from pyrepl3.run.thread import ThreadRunner, _Awaited
 from pyrepl3.testing.runner import runner_checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -371,7 +371,7 @@ async def test_a_call_that_was_sent_to_two_hosts_begins_once():
         return 5
 
     hosts = [LoopHost("first"), LoopHost("second")]
-    call = _Call(work)
+    call = _Awaited(work)
     for host in hosts:
         call.send(host)
     ended = [threading.Event() for _ in hosts]

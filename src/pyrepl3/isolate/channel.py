@@ -22,6 +22,7 @@ SHARE_FROM = 64 * 1024
 """Bytes of parts from which on they go by shared memory."""
 PIECE = 64 * 1024  # bytes a read: more would be mapped anew each time
 _FDS = 4  # file descriptors that may be under way at once: a frame has one at most
+_SPACE = socket.CMSG_SPACE(4 * _FDS) if hasattr(socket, "CMSG_SPACE") else 0
 _BATCH = 512  # buffers a writev call; the kernel takes 1024
 
 type Part = bytes | bytearray | memoryview
@@ -103,13 +104,15 @@ class Channel:
 
     # --- in ---------------------------------------------------------------------------------------
 
-    def receive(self) -> Iterator[tuple[bytes, memoryview]]:
-        """The messages that one read brings, each with its parts. Waits for the first if it blocks.
+    def receive(self, *, wait: bool = True) -> Iterator[tuple[bytes, memoryview]]:
+        """The messages that one read brings, each with its parts. A blocking one may ``wait`` for it.
 
         Raises EOFError when the other end is closed, BlockingIOError, FrameError for what is no message.
         """
         try:
-            data, ancillary, flags, _ = self.sock.recvmsg(PIECE, socket.CMSG_SPACE(4 * _FDS))
+            data, ancillary, flags, _ = self.sock.recvmsg(
+                PIECE, _SPACE, 0 if wait else socket.MSG_DONTWAIT
+            )
         except ConnectionError as error:
             raise EOFError from error
         for level, kind, content in ancillary:

@@ -1,8 +1,8 @@
 """Inside a worker: messages in, cells on the main thread, events and answers out.
 
-Control is a thread of its own beside the cells, so it answers while one blocks, unless C code holds the GIL:
-then the host sees that nothing is heard, and ends the process. Events go straight from the thread that
-tells them into the pipe. When the host is gone the process ends itself.
+What the host says is heard while a cell blocks, too (see ``listening``), unless C code holds the GIL: then
+the host sees that nothing is heard, and ends the process. Events go straight from the thread that tells
+them into the pipe. When the host is gone the process ends itself.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pyrepl3.errors import LimitExceededError
+from pyrepl3.errors import LimitExceededError, NamespaceError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.channel import Channel
 from pyrepl3.isolate.failures import to_wire
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.keeping import Forwarded
+from pyrepl3.isolate.listening import Listener
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value
-from pyrepl3.records import Complete, Explain, Fetch, Notes, Tasks, Variables
+from pyrepl3.records import Complete, Explain, Notes, Tasks, Variables
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -40,9 +41,14 @@ from pyrepl3.run.thread import ThreadRunner
 from pyrepl3.snapshot.process import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from pyrepl3.isolate.channel import Part
+    from pyrepl3.records import Delta
+
+    type Reply = Callable[[Any, BaseException | None], None]
+
+_WINDOWS = 1000  # cells whose output is bounded in what is under way
 
 
 def reset_signals() -> None:
@@ -94,10 +100,12 @@ class _Worker:
 
     def __init__(self, channel: Channel, setup: m.Setup) -> None:
         self._channel = channel
+        self._listener = Listener(channel, self._take, self._lost)
+        os.register_at_fork(after_in_child=self._listener.leave)
         self._prepare(setup)
         unheld = {} if setup.limits is None else hold(setup.limits)
         self._kept = Forwarded(self._send)
-        self._host = LoopHost("main", on_main=True)
+        self._host = LoopHost("main", on_main=True, selector=self._listener.selector())
         self._manager = NamespaceManager(name=setup.name, module=fresh_main(), process=Process())
         names = self._manager.get_for_execution()
         names["display"] = display
@@ -113,10 +121,10 @@ class _Worker:
         self._signals = MainThread(self._runner.interrupt, running=lambda: self._runner.foreground)
         self._windows: dict[bytes, Window] = {}
         self._cells: dict[bytes, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._control_loop = asyncio.new_event_loop()
         self._wants: dict[int, tuple[threading.Event, list[m.Given]]] = {}
         self._asked = 0
-        self._ended: asyncio.Event | None = None
+        self._closing = asyncio.Event()
         self._send(m.Ready(pid=os.getpid(), unheld=unheld))
 
     def _prepare(self, setup: m.Setup) -> None:
@@ -135,37 +143,34 @@ class _Worker:
         self._host.serve()
         control.join()
 
-    # --- control, on its own thread ---------------------------------------------------------------
+    # --- in, on the main thread or that of control ------------------------------------------------
 
     def _control(self) -> None:
         try:
-            asyncio.run(self._listen())
+            with asyncio.Runner(loop_factory=lambda: self._control_loop) as runner:
+                runner.run(self._listen())
         except BaseException:  # noqa: BLE001  without control nobody could stop this process
             traceback.print_exc()
             end_group()
         self._host.stop()
 
     async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
-        loop.add_reader(self._channel.fileno(), self._read)
-        await self._ended.wait()
-        loop.remove_reader(self._channel.fileno())
+        self._listener.attach(self._control_loop)
+        await self._closing.wait()
+        await self._runner.aclose()
 
-    def _read(self) -> None:
-        try:
-            for head, parts in self._channel.receive():
-                self._take(m.decode_in_worker(head), parts)
-        except (EOFError, OSError):
-            end_group()
+    def _lost(self, error: BaseException) -> NoReturn:
+        if not isinstance(error, (EOFError, OSError)):
+            traceback.print_exception(error)
+        end_group()
 
-    def _take(self, message: m.ToWorker, parts: memoryview) -> None:
+    def _take(self, head: bytes, parts: memoryview) -> Callable[[], object] | None:
+        message = m.decode_in_worker(head)
         match message:
             case m.Run():
-                self._start(self._run(message))
+                self._run(message)
             case m.Stop():
-                # After the first step of a Run that came just before.
-                asyncio.get_running_loop().call_soon(self._stop, message)
+                self._stop(message)
             case m.Room(key=key, size=size):
                 if key in self._windows:
                     self._windows[key].give(size)
@@ -175,43 +180,41 @@ class _Worker:
                 event.set()
             case m.Held():
                 self._kept.take(message)
-            case m.Ask():
-                self._reply(message.key, lambda: self._answer(message))
+            case m.Ask(key=key):
+                return lambda: self._ask(message)
             case m.Checkpoint(key=key):
-                self._start(self._checkpoint(key))
+                self._runner.call(self._runner.executor.snapshot, self._checkpoint(key))
             case m.Mark(key=key):
-                self._reply(key, self._runner.mark)
+                self._runner.call(self._runner.executor.mark, self._reply(key))
             case m.Audit(key=key, hurry=hurry):
-                self._reply(key, lambda: self._runner.audit(hurry=hurry))
+                self._runner.call(
+                    lambda: self._runner.executor.audit(hurry=hurry), self._reply(key)
+                )
             case m.Restore(key=key, snapshot=snapshot):
                 wire = m.unpack(snapshot, WireSnapshot)
                 found = unpack_snapshot(wire, parts)
-                self._reply(key, lambda: self._runner.restore(found))
+                self._runner.call(lambda: self._runner.executor.restore(found), self._reply(key))
             case m.Close():
-                self._start(self._close())
+                self._control_loop.call_soon_threadsafe(self._closing.set)
             case m.Setup():
                 raise FrameError("a second Setup")
+        return None
 
-    def _start(self, coro: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coro)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, message: m.Run) -> None:
+    def _run(self, message: m.Run) -> None:
         key, cell = message.key, message.cell
         window = self._windows[key] = Window()
         self._cells[key] = cell.id
         teller = Teller(key, self._send, window)
-        try:
-            await self._runner.run(cell, teller.tell, window.wait)
-        except Exception as error:  # noqa: BLE001  the engine's own fault: the host must not wait for ever
-            teller.end(cell, error)
-        finally:
+
+        def over(error: BaseException | None) -> None:
             del self._cells[key]
-            while (
-                len(self._windows) > 1000
-            ):  # its tasks may still write, without a bound from here on
+            if error is not None:  # the engine's own fault: the host must not wait for ever
+                teller.end(cell, error)
+            # The tasks of cells long ago may still write, without a bound from here on.
+            while len(self._windows) > _WINDOWS:
                 self._windows.pop(next(iter(self._windows))).close()
+
+        self._runner.start(cell, teller.tell, over, window.wait)
 
     def _stop(self, stop: m.Stop) -> None:
         cell_id = self._cells.get(stop.key)
@@ -223,49 +226,60 @@ class _Worker:
                     request_stop(execution, LimitExceededError(stop.limit, stop.used, stop.allowed))
         self._send(m.Heard(key=stop.key))
 
-    async def _checkpoint(self, key: bytes) -> None:
-        try:
-            wire, parts = pack_delta(await self._runner.snapshot())
-            self._send(m.Answered(key=key, data=m.pack(wire)), parts)
-        except Exception as error:  # noqa: BLE001  the host wants to know; too much to send is one
-            self._send(m.Answered(key=key, error=to_wire(error)))
-
-    def _reply(self, key: bytes, call: Callable[[], Awaitable[Any]]) -> None:
-        async def reply() -> None:
+    def _checkpoint(self, key: bytes) -> Reply:
+        def reply(delta: Delta | None, error: BaseException | None) -> None:
             try:
-                answered = m.Answered(key=key, data=m.pack(await call()))
-            except Exception as error:  # noqa: BLE001  the host wants to know
-                answered = m.Answered(key=key, error=to_wire(error))
-            self._send(answered)
+                if delta is None:
+                    raise error or RuntimeError("no delta")
+                wire, parts = pack_delta(delta)
+                self._send(m.Answered(key=key, data=m.pack(wire)), parts)
+            except Exception as problem:  # noqa: BLE001  the host wants to know; too much to send is one
+                self._send(m.Answered(key=key, error=to_wire(problem)))
 
-        self._start(reply())
+        return reply
 
-    async def _answer(self, question: m.Ask) -> Any:
-        # What needs no loop is answered here: the other one may be held by a cell.
-        match question.what:
-            case "fetch":
-                value = await self._runner.ask(Fetch(name=question.text))
-                return pack_value(value, question.text)
-            case "tasks":
-                return await self._runner.ask(Tasks())
-            case "notes":
-                return await self._runner.ask(Notes())
-            case "stack":
-                return describe_stacks()
-            case "variables":
-                found: Any = Variables()
-            case "complete":
-                found = Complete(source=question.text, cursor=question.cursor)
-            case "explain":
-                found = Explain(source=question.text)
-        return answer(found, self._runner.executor, Group())
+    def _reply(self, key: bytes) -> Reply:
+        def reply(result: object, error: BaseException | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                self._send(m.Answered(key=key, data=m.pack(result)))
+            except Exception as problem:  # noqa: BLE001  the host wants to know
+                self._send(m.Answered(key=key, error=to_wire(problem)))
 
-    async def _close(self) -> None:
+        return reply
+
+    def _ask(self, question: m.Ask) -> None:
+        reply = self._reply(question.key)
+        executor = self._runner.executor
+        found: Any
         try:
-            await self._runner.aclose()
-        finally:
-            assert self._ended is not None
-            self._ended.set()
+            match question.what:
+                case "tasks":
+                    return self._runner.call(lambda: executor.ask(Tasks()), reply)
+                case "notes":
+                    return self._runner.call(lambda: executor.ask(Notes()), reply)
+                # What needs no loop is answered here: the other one may be held by a cell.
+                case "fetch":
+                    found = self._fetch(question.text)
+                case "stack":
+                    found = describe_stacks()
+                case "variables":
+                    found = answer(Variables(), executor, Group())
+                case "complete":
+                    asked = Complete(source=question.text, cursor=question.cursor)
+                    found = answer(asked, executor, Group())
+                case "explain":
+                    found = answer(Explain(source=question.text), executor, Group())
+        except Exception as error:  # noqa: BLE001  the host wants to know
+            return reply(None, error)
+        return reply(found, None)
+
+    def _fetch(self, name: str) -> bytes:
+        names = self._manager.get_for_execution()
+        if name not in names:
+            raise NamespaceError(f"no name {name!r} in this session")
+        return pack_value(names[name], name)
 
     # --- out, from any thread ---------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from pyrepl3.run.coroutines import TaskFactory
 from pyrepl3.run.execution import CURRENT
 
 if TYPE_CHECKING:
+    import selectors
     from collections.abc import Callable, Coroutine
 
     from pyrepl3.run.evaluator import Result
@@ -37,8 +38,11 @@ class HostLoop(_Base):
 
     served = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        if selector is None:
+            super().__init__()
+        else:  # where there are selectors
+            super().__init__(selector)  # type: ignore[arg-type,unused-ignore]
         self.calls: set[asyncio.Task[Any]] = set()
         """The host's own tasks, which ``asyncio.all_tasks`` does not list: a cell that cancels all tasks,
         or waits for all others, means its own."""
@@ -76,13 +80,20 @@ class LoopHost:
 
     ``submit`` and ``abandon`` are the Place port. The loop belongs to the host: when a cell stops it,
     it goes on; a SystemExit or KeyboardInterrupt in a task does not end it. ``when_ended`` is called
-    once, on the host's last thread, when the loop is closed.
+    once, on the host's last thread, when the loop is closed. ``selector`` is the loop's, if it is to be
+    a special one.
     """
 
-    def __init__(self, name: str, *, on_main: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        on_main: bool = False,
+        selector: selectors.BaseSelector | None = None,
+    ) -> None:
         self.name = name
         self.on_main = on_main
-        self.loop = HostLoop()
+        self.loop = HostLoop(selector)
         self.when_ended: Callable[[], object] = lambda: None
         self._thread = 0
         """The thread that user code runs on now; another one after ``abandon``."""

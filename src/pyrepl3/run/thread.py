@@ -38,19 +38,26 @@ class _End:
 
 
 class _Call[T]:
-    """A coroutine to run on the host's loop, and the future of whoever waits for it on another."""
+    """A coroutine to run on the host's loop. ``over(result, error)`` is told its end, on any thread."""
 
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Coroutine[Any, Any, T]],
+        over: Callable[[T | None, BaseException | None], object] | None = None,
+    ) -> None:
         self._make = [make]
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[T] = self._loop.create_future()
+        self._over = over
         self.task: asyncio.Task[T] | None = None
         self.cancelled = False
 
     def send(self, host: LoopHost) -> None:
-        """Have it begun by the host. Any thread."""
+        """Have it begun by the host. Any thread; at once on the host's own, if its loop runs there."""
         # An empty Context: nothing of the caller's leaks into the cell's task.
-        host.loop.call_soon_threadsafe(self._begin, host.loop, context=contextvars.Context())
+        context = contextvars.Context()
+        if asyncio._get_running_loop() is host.loop:  # noqa: SLF001  None is an answer, too
+            context.run(self._begin, host.loop)
+        else:
+            host.loop.call_soon_threadsafe(self._begin, host.loop, context=context)
 
     def cancel(self, host: LoopHost) -> None:
         """Do not begin, or cancel what has begun. Any thread."""
@@ -66,7 +73,7 @@ class _Call[T]:
             make = self._make.pop()
         except IndexError:  # sent again, to the host that took over, and begun there
             return
-        # This object is held by the done callback, and by the future's waiter.
+        # This object is held by the done callback, and by whoever waits.
         self.task = loop.call(make())
         self.task.add_done_callback(self._end)
 
@@ -78,7 +85,21 @@ class _Call[T]:
             self.reply(None if error else task.result(), error)
 
     def reply(self, result: T | None, error: BaseException | None) -> None:
-        """Give an answer; the first one counts. Any thread."""
+        """Tell its end."""
+        if self._over is not None:
+            self._over(result, error)
+
+
+class _Awaited[T](_Call[T]):
+    """The same with a future, for whoever waits for it on another loop; the first answer counts."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self._loop.create_future()
+        super().__init__(make)
+
+    def reply(self, result: T | None, error: BaseException | None) -> None:
+        """Give an answer. Any thread."""
         try:
             self._loop.call_soon_threadsafe(self._settle, result, error)
         except RuntimeError:  # the caller's loop is closed: nobody waits
@@ -128,7 +149,7 @@ class ThreadRunner:
             on_main=self._host.on_main,
             durability=durability,
         )
-        self._calls: set[_Call[Any]] = set()
+        self._calls: set[_Awaited[Any]] = set()
         self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome], _End]] = {}
         self._guard: Execution | None = None
         self._closed = False
@@ -148,17 +169,9 @@ class ThreadRunner:
 
     async def run(self, cell: Cell, observe: Observer, pace: Pace | None = None) -> Outcome:
         """Run one cell to its outcome. Never raises for the user's code."""
-        # All that ``tell`` knows: what a cell leaves behind holds it, and must not hold the cell's value.
         end = _End()
-
-        def tell(event: Event) -> None:
-            if isinstance(event, Finished):
-                if end.over:
-                    return
-                end.told = event.outcome
-            observe(event)
-
-        call = _Call(lambda: self.executor.run(cell, tell, pace))
+        tell = _tell_first(end, observe)
+        call = _Awaited(lambda: self.executor.run(cell, tell, pace))
         self._flying[cell.id] = cell, observe, call, end
         try:
             call.send(self._host)
@@ -177,7 +190,40 @@ class ThreadRunner:
             del self._flying[cell.id]
             self.executor.unwanted.discard(cell.id)
 
-    async def _stop(self, cell: Cell, call: _Call[Outcome]) -> None:
+    def start(
+        self,
+        cell: Cell,
+        observe: Observer,
+        over: Callable[[BaseException | None], object],
+        pace: Pace | None = None,
+    ) -> None:
+        """Begin a cell and return. Any thread, the host's too, where it takes the shortest way.
+
+        ``over(error)`` is called once, on the host's thread: None where ``observe`` was told the end,
+        else a fault of ours. Not for a host that leaves threads behind.
+        """
+        end = _End()
+        tell = _tell_first(end, observe)
+
+        def ended(_: Outcome | None, error: BaseException | None) -> None:
+            told, end.told = end.told, None
+            del self._flying[cell.id]
+            self.executor.unwanted.discard(cell.id)
+            over(None if told is not None else error or RuntimeError("a cell without an end"))
+
+        call = _Call(lambda: self.executor.run(cell, tell, pace), ended)
+        self._flying[cell.id] = cell, observe, call, end
+        call.send(self._host)
+
+    def call[T](
+        self,
+        make: Callable[[], Coroutine[Any, Any, T]],
+        over: Callable[[T | None, BaseException | None], object],
+    ) -> None:
+        """Begin a coroutine on the host's loop and return. Any thread; as ``start``."""
+        _Call(make, over).send(self._host)
+
+    async def _stop(self, cell: Cell, call: _Awaited[Outcome]) -> None:
         """Wait until the cell is over, cancelled again or not. What it comes to nobody wants to know."""
         stopping = False
         while not call.future.done():
@@ -273,7 +319,7 @@ class ThreadRunner:
     # --- over to the host's loop and back ---------------------------------------------------------
 
     async def _call[T](self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        call = _Call(make)
+        call = _Awaited(make)
         self._calls.add(call)
         try:
             call.send(self._host)
@@ -323,6 +369,20 @@ class ThreadRunner:
                     None, WorkerDiedError("its thread was stuck in a call and left behind")
                 )
         return True
+
+
+def _tell_first(end: _End, observe: Observer) -> Observer:
+    """An observer of a cell that notes its end, and keeps a second one to itself."""
+
+    # All that it knows: what a cell leaves behind holds it, and must not hold the cell's value.
+    def tell(event: Event) -> None:
+        if isinstance(event, Finished):
+            if end.over:
+                return
+            end.told = event.outcome
+        observe(event)
+
+    return tell
 
 
 def _observe(observe: Observer, event: Event) -> None:
