@@ -10,6 +10,7 @@ import linecache
 import pickle
 import sys
 import textwrap
+import weakref
 
 import pytest
 
@@ -278,7 +279,7 @@ def test_the_living_come_back_after_a_restore_and_stay_for_the_next_one():
     del nested
     assert sources.living() == {"<r 1>": text}
     again = Sources()
-    again.restore(sources.living())
+    again.restore(sources.living(), [weakref.ref(namespace["f"].__code__)])
     assert again.living() == {"<r 1>": text}
     for n in range(KEPT + 1):
         again.add(f"<r filler {n}>", "")
@@ -286,6 +287,31 @@ def test_the_living_come_back_after_a_restore_and_stay_for_the_next_one():
     assert namespace["f"]() == 1
     del namespace["f"]
     assert again.living() == {}
+
+
+def test_what_a_function_that_came_back_makes_keeps_the_source_too():
+    text = "def f():\n    def g(): pass\n    return g\n"
+    namespace, nested = compiled(text, "<r 3>")
+    del nested
+    again = Sources()
+    again.restore({"<r 3>": text}, [weakref.ref(namespace["f"].__code__)])
+    inner = namespace.pop("f")()
+    assert again.living() == {"<r 3>": text}
+    del inner
+    assert again.living() == {}
+
+
+def test_a_function_that_lived_on_through_a_restore_keeps_its_source():
+    text = "def f(): return 1\n"
+    namespace, nested = compiled(text, "<r 4>")
+    sources = Sources()
+    sources.add("<r 4>", text)
+    sources.hold("<r 4>", nested)
+    del nested
+    sources.restore(sources.living())
+    assert sources.living() == {"<r 4>": text}
+    del namespace["f"]
+    assert sources.living() == {}
 
 
 def test_a_class_without_methods_lives_too():

@@ -106,7 +106,7 @@ class Checkpoints:
         for name, n in snapshot.makers.items():
             if name in lost:
                 lost[name] = f"{lost[name]} (made by cell {n})"
-        self._namespace.take_engine_state(extra, lost)
+        self._namespace.take_engine_state(extra, lost, codes=self._snapshotter.codes)
         if process is None and any(map(is_kept, extra)):
             parts = ", ".join(key.partition(":")[2] for key in extra if is_kept(key))
             notes.append(

@@ -23,7 +23,8 @@ from pyrepl3.run.turn import Turn
 from pyrepl3.snapshot.reaches import ESCAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from types import CodeType
 
     from pyrepl3.lang.compile import CompiledCell
     from pyrepl3.snapshot.process import Process
@@ -204,8 +205,17 @@ class NamespaceManager:
             "lost": dict(self.lost),
         }
 
-    def take_engine_state(self, state: Mapping[str, Any], lost: Mapping[str, str]) -> None:
-        """Go back to ``engine_state``; what is missing in ``state`` starts afresh."""
+    def take_engine_state(
+        self,
+        state: Mapping[str, Any],
+        lost: Mapping[str, str],
+        *,
+        codes: Iterable[weakref.ref[CodeType]] = (),
+    ) -> None:
+        """Go back to ``engine_state``; what is missing in ``state`` starts afresh.
+
+        ``codes``: those of the functions that came back.
+        """
         self.flags = state.get("flags", 0)
         self.context = contextvars.Context()
         for variable, value in (*self._base_context.items(), *state.get("contextvars", ())):
@@ -214,7 +224,7 @@ class NamespaceManager:
             from decimal import setcontext  # noqa: PLC0415  only where cells used it
 
             self.context.run(setcontext, state["decimal"]["context"])
-        self.sources.restore(state.get("sources", {}))
+        self.sources.restore(state.get("sources", {}), codes)
         self.lost = {**state.get("lost", {}), **lost}
         self.forget_touched()
 

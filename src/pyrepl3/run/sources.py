@@ -6,16 +6,15 @@ Sources go into ``linecache``, where ``traceback``, ``inspect``, ``pdb`` and ``w
 
 from __future__ import annotations
 
-import gc
 import linecache
 import threading
 import weakref
 from collections import deque
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 KEPT = 256
 """Cells whose source stays in any case, unless they have more than ``KEPT_SIZE`` characters together."""
@@ -144,19 +143,27 @@ class Sources:
             self._find_classes()
         return {name: "".join(entry[2]) for name, entry in self._held.items() if self._lives(name)}
 
-    def restore(self, sources: Mapping[str, str]) -> None:
-        """Take back what ``living`` gave, after the functions and classes themselves came back."""
+    def restore(
+        self, sources: Mapping[str, str], codes: Iterable[weakref.ref[CodeType]] = ()
+    ) -> None:
+        """Take back what ``living`` gave, after the functions and classes themselves came back.
+
+        ``codes``: those of the functions; cells that none of these was made in keep what they had.
+        """
         if not sources:
             return
         for filename, source in sources.items():
             self.add(filename, source)
-            self._holders[filename] = []
+            self._holders[filename] = [
+                one for one in self._holders.get(filename, ()) if one() is not None
+            ]
             self._held[filename] = _ENTRIES[filename]
             if "class " in source:
                 self._expect(filename, _codes_in(source, filename))
-        for found in gc.get_objects():  # whatever holds them, and only once a restore
-            if type(found) is FunctionType and found.__code__.co_filename in sources:
-                self._holders[found.__code__.co_filename].append(weakref.ref(found.__code__))
+        for holder in codes:
+            code = holder()
+            if code is not None and code.co_filename in sources:
+                self._holders[code.co_filename] += map(weakref.ref, _and_inside([code]))
         self._find_classes()
 
     def home(self, cls: type) -> str | None:
@@ -257,9 +264,14 @@ def _codes_in(source: str, filename: str) -> tuple[CodeType, ...]:
         codes = [compile(source, filename, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return ()
+    return tuple(_and_inside(codes)[1:])
+
+
+def _and_inside(codes: list[CodeType]) -> list[CodeType]:
+    """``codes``, and behind them the codes inside of them."""
     for code in codes:  # grows while it is read
         codes += [const for const in code.co_consts if type(const) is CodeType]
-    return tuple(codes[1:])
+    return codes
 
 
 def _forget(entry: _Entry) -> None:

@@ -151,6 +151,7 @@ class ThreadRunner:
         )
         self._calls: set[_Awaited[Any]] = set()
         self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome], _End]] = {}
+        self._marking: _Call[None] | None = None
         self._guard: Execution | None = None
         self._closed = False
         if host is None:
@@ -262,11 +263,20 @@ class ThreadRunner:
 
     async def snapshot(self) -> Delta:
         """What changed since the last mark."""
+        marking, self._marking = self._marking, None
+        if marking is not None:
+            await marking.future
         return await self._call(self.executor.snapshot)
 
     async def mark(self) -> None:
-        """The last snapshot is safe."""
-        await self._call(self.executor.mark)
+        """The last snapshot is safe. Not waited for: it comes before all that the host is asked later.
+
+        What it raises is raised by the next ``snapshot``.
+        """
+        self._marking = call = _Call(self.executor.mark)
+        self._calls.add(call)
+        call.future.add_done_callback(lambda _: self._calls.discard(call))
+        call.send(self._host)
 
     async def audit(self, *, hurry: bool = False) -> bool:
         """Look for changes that no cell named, beside everything else."""

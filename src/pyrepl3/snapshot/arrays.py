@@ -7,6 +7,8 @@ its owner: the array, bytearray or array.array that holds it. numpy loads only i
 from __future__ import annotations
 
 import pickle
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from pyrepl3.snapshot import rebuild_values
@@ -35,6 +37,31 @@ def reduce_array(pickler: Pickling, array: Any) -> Any:
     whole = _bytes_of(array.T if order == "F" else array)
     made = (whole, array.dtype, array.shape, order)
     return _reduction(rebuild_values.make_array, made, writeable)
+
+
+def find_shared(values: Mapping[str, object]) -> frozenset[int]:
+    """The ids of the owners of memory that more than one of these arrays uses.
+
+    A pickler finds them too, but after the first pickle, which is then written once more.
+    """
+    owners = _count_owners(values)
+    return frozenset(owner for owner, count in owners.items() if count > 1)
+
+
+def use_one_memory(values: Mapping[str, object]) -> bool:
+    """Whether all of these are arrays, and parts of one."""
+    return list(_count_owners(values).values()) == [len(values)]
+
+
+def _count_owners(values: Mapping[str, object]) -> Counter[int]:
+    arrays = [value for value in values.values() if _is_array(type(value))]
+    if len(arrays) < 2:
+        return Counter()
+    return Counter(id(_find_buffer(array)[0]) for array in arrays)
+
+
+def _is_array(kind: type[Any]) -> bool:
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
 
 
 def _reduction(function: Any, args: tuple[Any, ...], writeable: object) -> Any:

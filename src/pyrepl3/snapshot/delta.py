@@ -16,7 +16,9 @@ A delta changes nothing that the next one relies on; ``mark`` does.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from types import CodeType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,6 +55,8 @@ class Snapshotter:
         """Parts of ``extra`` that the last delta or restore could not keep: path to reason."""
         self.notes: list[str] = []
         """What a restore did not do quite as the original, in words."""
+        self.codes: list[weakref.ref[CodeType]] = []
+        """The code of the functions that the last restore made."""
 
     def delta(self, touched: Collection[str] | None, *, extra: Mapping[str, object]) -> Delta:
         """What changed since the last mark.
@@ -121,7 +125,7 @@ class Snapshotter:
         with no_collection():
             loader.load_all()
         extra, self.dropped = load_engine(loader, snapshot.engine)
-        self.notes = loader.notes
+        self.notes, self.codes = loader.notes, loader.codes
         self._work, self._touched = None, set()
         self._state.buffers.close()
         state = self._state = State()

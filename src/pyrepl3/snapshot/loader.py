@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any
@@ -84,6 +85,7 @@ class Entry:
 
     def saw_code(self, code: CodeType) -> None:
         self.links |= code_names(code)
+        self.loader.codes.append(weakref.ref(code))
 
     def note(self, text: str) -> None:
         self.loader.notes.append(text)
@@ -153,6 +155,7 @@ class Loader:
         self.entries = [Entry(self, blob) for blob in snapshot.blobs]
         self._open = snapshot.open
         self.notes: list[str] = []
+        self.codes: list[weakref.ref[CodeType]] = []  # of the functions made
         self.depth = 0  # above 0 while bare classes are made: then bare is enough
         self._by_name = {name: entry for entry in self.entries for name in entry.blob.names}
         module_object: Any = sys.modules.get(module)

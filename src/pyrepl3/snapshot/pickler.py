@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from pyrepl3.records import Blob, Buffer
+from pyrepl3.snapshot.arrays import find_shared
 from pyrepl3.snapshot.buffers import Buffers, Content, Pieces
 from pyrepl3.snapshot.classes import finish_call
 from pyrepl3.snapshot.commons import (
@@ -140,7 +141,7 @@ def write_names(
     commons: Commons, values: Mapping[str, object], make_sink: Callable[[], Sink] = Sink
 ) -> Written | Failure:
     """The pickle of all ``values``, or why there is none. ``Stopped`` of a sink passes through."""
-    shared: frozenset[int] = frozenset()
+    shared = find_shared(values)
     tries = 3
     definitions = commons.definitions
     roots = {id(v): n for n, v in values.items() if definitions.name_of(v) == n}

@@ -10,6 +10,7 @@ from itertools import compress
 from operator import ne
 
 from pyrepl3.records import Blob
+from pyrepl3.snapshot.arrays import use_one_memory
 from pyrepl3.snapshot.commons import Commons
 from pyrepl3.snapshot.definitions import Definitions, is_definition
 from pyrepl3.snapshot.fingerprint import fingerprint, same
@@ -178,7 +179,8 @@ class Work:
         return fresh
 
     def _pickle_unit(self, names: list[str]) -> list[Pickled]:
-        made = pickle_names(self.commons, {name: self.values[name] for name in names})
+        values = {name: self.values[name] for name in names}
+        made = pickle_names(self.commons, values)
         if isinstance(made, Failure):
             if len(names) > 1:  # alone, each name shows whether it is the bad one
                 return [p for name in names for p in self._pickle_unit([name])]
@@ -187,7 +189,8 @@ class Work:
             self._lose(name, describe(made, path), frozenset())
             return []
         if len(names) > 1 and made.size * len(names) <= _SPLIT_BELOW:
-            return self._split(made)
+            if not use_one_memory(values):
+                return self._split(made)
         return [made]
 
     def _split(self, whole: Pickled) -> list[Pickled]:

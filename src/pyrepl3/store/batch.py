@@ -11,7 +11,7 @@ from itertools import chain
 
 from pyrepl3.records import Blob, Delta
 from pyrepl3.store.blobs import pack_buffers, write_blob
-from pyrepl3.store.chunks import find_new, insert_places, insert_rows, settle
+from pyrepl3.store.chunks import Known, find_new, insert_places, insert_rows, settle
 from pyrepl3.store.packs import Packs, Place
 
 _BIG = 16 * 1024  # bytes; a smaller piece would waste too much of its last page
@@ -21,9 +21,9 @@ _MUCH = 256 * 1024  # bytes in big pieces; below it the log is as fast, and one 
 class Batch:
     """The blobs and chunks of one commit. ``place`` first, then ``insert`` inside the transaction."""
 
-    def __init__(self, db: sqlite3.Connection, packs: Packs, delta: Delta) -> None:
-        self._db, self._packs = db, packs
-        self._lists, chunks = find_new(db, delta)
+    def __init__(self, db: sqlite3.Connection, packs: Packs, delta: Delta, known: Known) -> None:
+        self._db, self._packs, self._known = db, packs, known
+        self._lists, chunks, self._stored = find_new(db, delta, known)
         self._rows = {digest: data for digest, data in chunks.items() if len(data) < _BIG}
         self._packed = {digest: data for digest, data in chunks.items() if len(data) >= _BIG}
         self._blobs: list[tuple[int, bytes, bytes]] = []
@@ -77,5 +77,6 @@ class Batch:
 
     def done(self) -> None:
         """The rows are committed."""
+        self._known.add({*self._lists, *self._rows, *self._packed, *self._stored})
         if self._places:
             self._packs.ends[self._places[0][0]] = self._end

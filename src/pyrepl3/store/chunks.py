@@ -6,7 +6,7 @@ A chunk or a list of chunks is stored once, whoever refers to it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pyrepl3.errors import StoreError
 from pyrepl3.records import Buffer, Delta
@@ -14,6 +14,8 @@ from pyrepl3.store.packs import Packs, Piece, Place
 
 DIGEST = 32  # bytes of a BLAKE3 digest
 _MANY = 500  # digests a query
+_SCAN = 4  # so many times as many rows are read in the time that looking up one takes
+_KNOWN = 1 << 16  # digests that are remembered: of 4 GiB, in 7 MB
 
 
 class Absent(Exception):  # noqa: N818 - not an error yet: the caller knows which names it concerns
@@ -35,10 +37,34 @@ def digest_of(data: Piece) -> bytes:
     return blake3(data).digest()
 
 
-def find_new(db: sqlite3.Connection, delta: Delta) -> tuple[dict[bytes, Piece], dict[bytes, Piece]]:
+class Known:
+    """Digests of which it is known that they are stored, so that each commit need not look them up."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def add(self, digests: Collection[bytes]) -> None:
+        """These are committed."""
+        if len(self._digests) + len(digests) > _KNOWN:
+            self._digests.clear()
+        if len(digests) <= _KNOWN:
+            self._digests.update(digests)
+
+    def clear(self) -> None:
+        """Something may have been deleted."""
+        self._digests.clear()
+
+    def without(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of ``digests`` of which nothing is known."""
+        return set(digests) - self._digests
+
+
+def find_new(
+    db: sqlite3.Connection, delta: Delta, known: Known
+) -> tuple[dict[bytes, Piece], dict[bytes, Piece], set[bytes]]:
     """The lists and the chunks of ``delta`` that are not stored yet, in the order of their buffers.
 
-    Raises StoreError where one is neither stored nor in the delta.
+    The third: the digests of those that are. Raises StoreError where one is neither stored nor in the delta.
     """
     # By level: bytes that are a list here may be a chunk there.
     roots: dict[bytes, Piece] = {}
@@ -67,8 +93,12 @@ def find_new(db: sqlite3.Connection, delta: Delta) -> tuple[dict[bytes, Piece], 
     lists = roots | nodes
     for digest in lists:
         chunks.pop(digest, None)
+    stored: set[bytes] = set()
     if lists or chunks or elsewhere:
-        stored = set(find_places(db, [*lists, *chunks, *elsewhere]))
+        asked = {*lists, *chunks, *elsewhere}
+        unknown = known.without(asked)
+        stored = asked - unknown
+        stored.update(find_places(db, unknown))
         if not elsewhere <= stored:
             raise StoreError(
                 f"{len(elsewhere - stored)} chunks are neither in the delta nor in the store: what "
@@ -77,7 +107,7 @@ def find_new(db: sqlite3.Connection, delta: Delta) -> tuple[dict[bytes, Piece], 
         for digest in stored:
             lists.pop(digest, None)
             chunks.pop(digest, None)
-    return lists, chunks
+    return lists, chunks, stored
 
 
 def settle(digest: bytes, piece: Piece) -> bytes:
@@ -101,6 +131,12 @@ def find_places(
     """Size, pack (0: a row of ``piece``) and place in it, of those ``digests`` that are stored."""
     wanted = list(digests)
     found: dict[bytes, tuple[int, int, int]] = {}
+    if len(wanted) > _MANY:
+        (count,) = db.execute("SELECT count(*) FROM chunk").fetchone()
+        if count <= _SCAN * len(wanted):
+            asked = set(wanted)
+            rows = db.execute("SELECT digest, size, pack, at FROM chunk")
+            return {digest: (size, pack, at) for digest, size, pack, at in rows if digest in asked}
     for start in range(0, len(wanted), _MANY):
         some = wanted[start : start + _MANY]
         marks = ",".join("?" * len(some))

@@ -32,6 +32,7 @@ from pyrepl3.store.changes import (
     wants_keyframe,
     write_keyframe,
 )
+from pyrepl3.store.chunks import Known
 from pyrepl3.store.folding import Folding
 from pyrepl3.store.forks import copy_line, copy_session
 from pyrepl3.store.garbage import drop, give_back
@@ -70,6 +71,7 @@ class SqliteStore:
         self._db: sqlite3.Connection | None = None
         self._packs = Packs(self._path)
         self._folding = Folding(self._path and self._path / "session.db")
+        self._known = Known()
         self._forks: set[str] = set()  # of a store in memory
         self._head = self._count = self._last_epoch = self._last_blob = 0
         # The epoch last worked with: its map, and the weight of the changes since a keyframe.
@@ -100,7 +102,7 @@ class SqliteStore:
         (if the disk failed at the very end) whole.
         """
         with self._calls, border("commit to", self._where):
-            batch = Batch(self._use(), self._packs, delta)
+            batch = Batch(self._use(), self._packs, delta, self._known)
             names, weight = self._map_of(parent)
             epoch, key = self._last_epoch + 1, self._last_blob
             blobs: list[tuple[int, list[str]]] = []
@@ -322,6 +324,7 @@ class SqliteStore:
         self._last_epoch, self._last_blob = last.get("epoch", 0), last.get("blob", 0)
         self._at, self._engine = (0, NameMap({}, 0), 0), (0, b"")
         self._packs.look(db)
+        self._known.clear()
 
     def _write(
         self,
