@@ -151,7 +151,7 @@ class ThreadRunner:
         )
         self._calls: set[_Awaited[Any]] = set()
         self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome], _End]] = {}
-        self._marking: _Call[None] | None = None
+        self._marking: _Awaited[None] | None = None
         self._guard: Execution | None = None
         self._closed = False
         if host is None:
@@ -273,7 +273,7 @@ class ThreadRunner:
 
         What it raises is raised by the next ``snapshot``.
         """
-        self._marking = call = _Call(self.executor.mark)
+        self._marking = call = _Awaited(self.executor.mark)
         self._calls.add(call)
         call.future.add_done_callback(lambda _: self._calls.discard(call))
         call.send(self._host)
