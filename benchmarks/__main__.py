@@ -8,12 +8,35 @@ import json
 import subprocess
 from pathlib import Path
 
-from benchmarks import answering, cells, checkpoints, growth, hidden, startup
+from benchmarks import (
+    answering,
+    cells,
+    checkpoints,
+    durable,
+    growth,
+    hidden,
+    kept,
+    startup,
+    steps,
+    store,
+)
 from benchmarks.measure import clock
 from benchmarks.report import Report, machine
 from benchmarks.test_performance import test_execution_performance
 
-PARTS = ("cells", "startup", "answering", "growth", "checkpoints", "hidden", "spec")
+PARTS = (
+    "cells",
+    "startup",
+    "answering",
+    "growth",
+    "store",
+    "steps",
+    "durable",
+    "kept",
+    "checkpoints",
+    "hidden",
+    "spec",
+)
 
 
 def main() -> int:
@@ -55,6 +78,14 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         )
     elif part == "checkpoints":
         checkpoints.run(report, quick=quick)
+    elif part == "store":
+        store.run(report, quick=quick)
+    elif part == "steps":
+        steps.run(report, quick=quick)
+    elif part == "durable":
+        durable.run(report, quick=quick)
+    elif part == "kept":
+        kept.run(report, rounds=2 if quick else 7)
     elif part == "hidden":
         hidden.run(report, quick=quick)
     else:

@@ -1,23 +1,26 @@
-"""``python -m benchmarks.durable [FOLDER]``: what a promise costs that is made and settled, and opening them again.
+"""What a promise costs that is made and settled, and opening a file with many of them.
 
 Over the embedded connection by itself, through the SDK, and beside the SDK's own memory and DBOS on SQLite
-(group ``peers``) in the same run, in turns. In FOLDER, since the disk is what is measured: a synced append
-between turns tells what it took just then. ``--quick``: fewer turns.
+(group ``peers``) in the same run, in turns. The disk is what is measured, that of TMPDIR: a synced append
+between turns tells what it took just then. In a process of its own, since DBOS leaves threads behind.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib.util
+import json
 import logging
 import os
 import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ from resonate.resonate import Resonate
 from resonate.types import Value
 
 from benchmarks.measure import clock
+from benchmarks.peers import calibrate
+from benchmarks.report import Report, Row
 from pyrepl3.durable.embedded import Embedded
 from pyrepl3.durable.rows import Synchronous
 from pyrepl3.durable.state.requests import PromiseCreate, PromiseSettle
@@ -38,6 +43,7 @@ type Step = Callable[[str], Awaitable[object]]
 FOREVER = 1 << 50
 LOCAL = {"resonate:scope": "local"}
 VALUE = msgspec.Raw(b'{"data":"%s"}' % (b"QUJD" * 25))
+OPENING = "opening with 10,000 finished"
 TURN = 50  # steps of one way before the next has its turn
 
 
@@ -104,11 +110,11 @@ def sync_floor(folder: Path) -> float:
     return statistics.median(times)
 
 
+_rows: list[Row] = []
+
+
 def show(what: str, times: list[float], more: str = "") -> None:
-    tenth = max(len(times) // 10, 1)
-    parts = (times, times[:tenth], times[-tenth:])
-    shown = "".join(f"{statistics.median(part) * 1e6:9.0f}" for part in parts)
-    print(f"{what:52}{shown}{min(times) * 1e6:9.0f}{len(times):7}  {more}", flush=True)
+    _rows.append(Row(what, times, more))
 
 
 async def steps_in_turns(folder: Path, synchronous: Synchronous, steps: int, stored: int) -> None:
@@ -233,8 +239,6 @@ async def opening(folder: Path) -> None:
 
 
 async def measure(folder: Path, *, quick: bool) -> None:
-    print(f"load {os.getloadavg()[0]:.1f}")
-    print(f"{'µs':52}   median    first     last    least      n")
     for synchronous in ("FULL", "NORMAL"):
         for steps, stored in (
             (100, 0),
@@ -251,15 +255,22 @@ async def measure(folder: Path, *, quick: bool) -> None:
         await workflows(Path(place), 3 if quick else 10)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER")
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
-    options = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    asyncio.run(measure(options.folder, quick=options.quick))
-    os._exit(0)  # DBOS leaves threads behind
+def run(report: Report, *, quick: bool) -> None:
+    """``quick``: fewer turns. Raises CalledProcessError."""
+    with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
+        words = ["quick"] if quick else []
+        command = [sys.executable, "-m", "benchmarks.durable", folder, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+    report.rows("A promise made and settled; opening", rows, unit="µs")
+    calibrate(report)
+    for row in rows:
+        if row.what == OPENING:
+            report.scaled(row.what, 20, "ms", [seconds * 1e3 for seconds in row.times])
 
 
 if __name__ == "__main__":
-    main()
+    logging.disable(logging.CRITICAL)
+    asyncio.run(measure(Path(sys.argv[1]), quick="quick" in sys.argv))
+    print(json.dumps([asdict(row) for row in _rows]), flush=True)
+    os._exit(0)  # DBOS leaves threads behind

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,6 +47,19 @@ class Table:
         if base is None or base is cost:
             return text
         return f"{text}, {number(cost.median / base.median)}x"
+
+
+@dataclass
+class Row:
+    """Seconds that one thing took, each time, in order; ``more`` is what else is to be known."""
+
+    what: str
+    times: list[float]
+    more: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
 
 
 @dataclass
@@ -97,7 +112,7 @@ class Report:
     slowness: tuple[float, float] = (1.0, 1.0)
 
     def calibrate(self, cost: Cost, reference: float) -> None:
-        """Targets in µs from now on are for a machine on which ``cost`` is ``reference`` seconds."""
+        """Targets that are times from now on are for a machine on which ``cost`` is ``reference`` seconds."""
         self.slowness = cost.median / reference, cost.minimum / reference
 
     def table(self, table: Table) -> None:
@@ -107,6 +122,10 @@ class Report:
     def at_most(self, claim: str, bound: float, ours: Cost, floor: Cost) -> None:
         """A target for the ratio of ``ours`` to ``floor``."""
         median, minimum = ours.median / floor.median, ours.minimum / floor.minimum
+        self.targets.append(Target(claim, bound, "x", median, minimum))
+
+    def at_most_x(self, claim: str, bound: float, median: float, minimum: float) -> None:
+        """A target for a ratio that was worked out elsewhere."""
         self.targets.append(Target(claim, bound, "x", median, minimum))
 
     def at_most_us(self, claim: str, bound: float, ours: Cost, floor: Cost | None = None) -> None:
@@ -126,6 +145,24 @@ class Report:
         """A target for how many times ``ours`` goes into ``peer``."""
         median, minimum = peer.median / ours.median, peer.minimum / ours.minimum
         self.targets.append(Target(claim, bound, "x", median, minimum, at_least=True))
+
+    def scaled(self, claim: str, bound: float, unit: str, values: Sequence[float]) -> None:
+        """A target for a time, in ``unit`` on the reference machine. ``values``: what each round took."""
+        median = statistics.median(values)
+        target = Target(claim, bound, unit, median, min(values), slowness=self.slowness)
+        self.targets.append(target)
+
+    def rows(self, title: str, rows: Sequence[Row], *, unit: str = "ms") -> None:
+        """A table of times, each beside its first and its last tenth: what grows is seen there."""
+        scale = 1e6 if unit == "µs" else 1e3
+        grid = [[unit, "median", "first", "last", "least", "n", ""]]
+        for row in rows:
+            tenth = max(len(row.times) // 10, 1)
+            parts = (row.times, row.times[:tenth], row.times[-tenth:])
+            medians = [number(statistics.median(part) * scale) for part in parts]
+            least = number(min(row.times) * scale)
+            grid.append([row.what, *medians, least, str(len(row.times)), row.more])
+        self.note(f"## {title}\n\n" + "\n".join(markdown(grid)))
 
     def target(self, claim: str, bound: float, unit: str, value: float) -> None:
         self.targets.append(Target(claim, bound, unit, value, value))
@@ -153,7 +190,7 @@ class Report:
         if self.slowness != (1.0, 1.0):
             print(
                 f"This machine takes {number(self.slowness[1])} times as long for {REFERENCE} as the "
-                "one that the targets in µs are for."
+                'one that bounds with a "here" are for.'
             )
         if self.noise > 1.25:
             print(f"A busy machine: medians of cells lie {self.noise:.1f} times above minima.")

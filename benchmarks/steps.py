@@ -1,18 +1,18 @@
-"""``python -m benchmarks.steps [FOLDER]``: what a durable step costs, as a cell grows, beside the disk's own sync.
+"""What a durable step costs, as a cell grows, beside the disk's own sync.
 
-In FOLDER, since the disk is what is measured: a synced append between steps tells what it took just then.
+The disk is what is measured, that of TMPDIR: a synced append between steps tells what it took just then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.peers import calibrate
+from benchmarks.report import Report, Row
 from pyrepl3 import open_session
 from pyrepl3.durable.embedded import Embedded
 from pyrepl3.durable.local import LocalPromises
@@ -39,8 +39,18 @@ os.close(fd)
 """
 
 
-async def measure(folder: Path, synchronous: Literal["FULL", "NORMAL"], n: int) -> None:
+type Synchronous = Literal["FULL", "NORMAL"]
+
+TURN = 50
+"""Steps whose median counts as one measurement."""
+
+FLAT = 1.25
+"""Times that the last tenth of 5,000 steps may take what the first does."""
+
+
+async def measure(folder: Path, synchronous: Synchronous, n: int) -> list[Row]:
     """One table row for plain code and one for awaited steps."""
+    rows: list[Row] = []
     durability = ResonateDurability(
         lambda: LocalPromises(Embedded(folder / "durable.db", synchronous=synchronous)),
         name="bench",
@@ -53,21 +63,37 @@ async def measure(folder: Path, synchronous: Literal["FULL", "NORMAL"], n: int) 
             (await session.run(source)).unwrap()
             times = await session.fetch("times")
             floor = statistics.median(await session.fetch("floors"))
-            tenth = max(n // 10, 10)
-            medians = [statistics.median(part) for part in (times, times[:tenth], times[-tenth:])]
-            shown = "".join(f"{seconds * 1e6:9.0f}" for seconds in (*medians, min(times), floor))
-            print(f"{synchronous:8}{form:9}{n:6}{shown}", flush=True)
+            rows.append(
+                Row(
+                    f"{synchronous}, {n:,} in a cell, {form}",
+                    times,
+                    f"fdatasync {floor * 1e6:.0f}",
+                )
+            )
+    return rows
 
 
-def main() -> None:
-    where = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    print(f"load {os.getloadavg()[0]:.1f}; µs a step")
-    print("sync    form      steps   median    first     last    least  fdatasync")
-    for synchronous in ("FULL", "NORMAL"):
-        for n in (100, 5000):
-            with tempfile.TemporaryDirectory(dir=where) as folder:
-                asyncio.run(measure(Path(folder), synchronous, n))
-
-
-if __name__ == "__main__":
-    main()
+def run(report: Report, *, quick: bool) -> None:
+    """``quick``: with FULL only, and 1,000 steps a cell at most."""
+    rows: list[Row] = []
+    kinds: tuple[Synchronous, ...] = ("FULL",) if quick else ("FULL", "NORMAL")
+    for synchronous in kinds:
+        for n in (100, 1000 if quick else 5000):
+            with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
+                rows += asyncio.run(measure(Path(folder), synchronous, n))
+    report.rows("A durable step", rows, unit="µs")
+    calibrate(report)
+    for row in rows:
+        if row.what.startswith("FULL"):
+            micros = [seconds * 1e6 for seconds in row.times]
+            turns = [statistics.median(micros[n : n + TURN]) for n in range(0, len(micros), TURN)]
+            report.scaled(f"durable step, {row.what}", 700, "µs", turns)
+            tenth = len(micros) // 10
+            last, first = micros[-tenth:], micros[:tenth]
+            if len(micros) > 500:
+                report.at_most_x(
+                    f"the last tenth of them by the first, {row.what}",
+                    FLAT,
+                    statistics.median(last) / statistics.median(first),
+                    min(last) / min(first),
+                )
