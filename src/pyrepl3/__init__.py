@@ -106,6 +106,8 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.lang.cache import CompilationCache as CompilationCache
     from pyrepl3.lang.modes import explain_mode as explain_mode
+    from pyrepl3.lang.parallel import explain_parallel as explain_parallel
+    from pyrepl3.lang.parallel import independent as independent
     from pyrepl3.metrics import ExecutionMetrics as ExecutionMetrics
     from pyrepl3.ports import (
         Asker as Asker,
@@ -207,6 +209,12 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Output as Output,
     )
     from pyrepl3.records import (
+        ParallelReport as ParallelReport,
+    )
+    from pyrepl3.records import (
+        ParallelStatement as ParallelStatement,
+    )
+    from pyrepl3.records import (
         PastCell as PastCell,
     )
     from pyrepl3.records import (
@@ -267,13 +275,15 @@ _HOMES = {
     ),
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
+    "lang.parallel": "explain_parallel independent",
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store",
     "records": (
         "Asked Blocked Cell CellFlow Collected Committed Delta Difference Display Done Epoch "
         "Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted KeptName Line "
-        "LogEntry ModeReport Names Notice Outcome Output PastCell Placement Reason Receipt "
-        "Replayed Restored Slice Snapshot StaleCell Started TaskInfo"
+        "LogEntry ModeReport Names Notice Outcome Output ParallelReport ParallelStatement "
+        "PastCell Placement Reason Receipt Replayed Restored Slice Snapshot StaleCell Started "
+        "TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",

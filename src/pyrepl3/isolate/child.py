@@ -29,7 +29,7 @@ from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value
-from pyrepl3.records import Complete, Explain, Notes, Tasks, Variables
+from pyrepl3.records import Complete, Explain, ExplainParallel, Notes, Tasks, Variables
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -271,6 +271,8 @@ class _Worker:
                     found = answer(asked, executor, Group())
                 case "explain":
                     found = answer(Explain(source=question.text), executor, Group())
+                case "parallel":
+                    found = answer(ExplainParallel(source=question.text), executor, Group())
         except Exception as error:  # noqa: BLE001  the host wants to know
             return reply(None, error)
         return reply(found, None)

@@ -96,7 +96,9 @@ class Room(_Message, frozen=True, kw_only=True):
     size: int
 
 
-type Asks = Literal["fetch", "variables", "tasks", "complete", "explain", "notes", "stack"]
+type Asks = Literal[
+    "fetch", "variables", "tasks", "complete", "explain", "parallel", "notes", "stack"
+]
 
 
 class Ask(_Message, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LimitExceededError, NamespaceError, PyREPL3Error, WorkerDiedError
 from pyrepl3.isolate import messages as m
+from pyrepl3.isolate.asking import to_wire
 from pyrepl3.isolate.beginning import make_setup
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
@@ -22,7 +23,6 @@ from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.values import unpack_value
-from pyrepl3.records import Complete, Explain, Fetch, ModeReport, Notes, TaskInfo, Tasks, Variables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -187,21 +187,8 @@ class ProcessRunner:
     async def ask(self, question: Question) -> Any:
         """Answer a question, also while a cell runs. Raises NamespaceError for what does not cross."""
         link = await self._ensure()
-        match question:
-            case Fetch(name=name):
-                return await self._asked(link, "fetch", bytes, text=name)
-            case Variables():
-                return await self._asked(link, "variables", dict[str, str])
-            case Tasks():
-                return await self._asked(link, "tasks", tuple[TaskInfo, ...])
-            case Complete(source=source, cursor=cursor):
-                return await self._asked(
-                    link, "complete", tuple[str, ...], text=source, cursor=cursor
-                )
-            case Explain(source=source):
-                return await self._asked(link, "explain", ModeReport, text=source)
-            case Notes():
-                return await self._asked(link, "notes", tuple[str, ...])
+        what, kind, text, cursor = to_wire(question)
+        return await self._asked(link, what, kind, text=text, cursor=cursor)
 
     async def stack(self) -> str:
         """Where each thread of the worker is: for whoever asks why nothing happens."""

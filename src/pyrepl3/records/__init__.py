@@ -11,6 +11,8 @@ from pyrepl3.records.cells import (
     ExecutionMode,
     ModeReport,
     Names,
+    ParallelReport,
+    ParallelStatement,
     Placement,
     Reason,
     Record,
@@ -61,6 +63,7 @@ from pyrepl3.records.past import Difference, LogEntry
 from pyrepl3.records.questions import (
     Complete,
     Explain,
+    ExplainParallel,
     Fetch,
     Notes,
     Question,
@@ -71,6 +74,9 @@ from pyrepl3.records.questions import (
 from pyrepl3.records.steps import Asked, Kept, Opened
 
 __all__ = [
+    "ExplainParallel",
+    "ParallelReport",
+    "ParallelStatement",
     "StaleCell",
     "Slice",
     "PastCell",

@@ -44,7 +44,8 @@ class Cell(Record, frozen=True, kw_only=True, gc=False):
     ``id`` is unique in its session for ever (``"analysis-c7"``), ``n`` is the cell count (from 1).
     ``filename`` is what tracebacks show; ``first_line`` (from 1) is the line of ``filename`` on
     which ``source`` starts. ``base`` is the epoch that it starts from (0: none). ``only``: the names whose
-    binding it may change (None: all); others are what they were before, when it is over.
+    binding it may change (None: all); others are what they were before, when it is over. ``parallel``: awaits
+    of its statements may begin early, where nobody can tell; see ``Session.run``.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Cell(Record, frozen=True, kw_only=True, gc=False):
     background: bool = False
     base: int = 0
     only: frozenset[str] | None = None
+    parallel: bool = False
 
     @property
     def durable_name(self) -> str:
@@ -97,3 +99,29 @@ class ModeReport(Record, frozen=True, kw_only=True):
     mode: ExecutionMode
     placement: Placement
     reasons: tuple[Reason, ...] = ()
+
+
+class ParallelStatement(Record, frozen=True, kw_only=True):
+    """What of a top-level statement may begin early. ``line`` and ``end_line`` (from 1) are the cell's.
+
+    ``early``: its awaits may begin before the statements above it are done, but for those up to line
+    ``after`` (0: with the cell). ``why``: what that stands on, or why not.
+    """
+
+    line: int
+    end_line: int
+    early: bool = False
+    after: int = 0
+    why: str = ""
+
+
+class ParallelReport(Record, frozen=True, kw_only=True):
+    """The statements of a cell, and which of them may run at once. ``why``: what holds for all of it."""
+
+    statements: tuple[ParallelStatement, ...] = ()
+    why: str = ""
+
+    @property
+    def early(self) -> tuple[int, ...]:
+        """The lines of the statements whose awaits may begin early."""
+        return tuple(one.line for one in self.statements if one.early)

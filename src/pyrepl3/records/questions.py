@@ -40,8 +40,14 @@ class Explain(Record, frozen=True, kw_only=True):
     source: str
 
 
+class ExplainParallel(Record, frozen=True, kw_only=True):
+    """Ask which awaits of ``source`` would begin early with ``parallel``. Answer: a ParallelReport."""
+
+    source: str
+
+
 class Notes(Record, frozen=True, kw_only=True):
     """Ask what the last restore did not do quite as it was. Answer: a tuple of str."""
 
 
-type Question = Fetch | Variables | Tasks | Complete | Explain | Notes
+type Question = Fetch | Variables | Tasks | Complete | Explain | ExplainParallel | Notes

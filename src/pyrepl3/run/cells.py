@@ -312,7 +312,12 @@ class CellRunner:
             if turn is None:
                 place = BlockingThread(execution.cell.id, once=True)
             going = go_to_thread(execution, run, self.namespace, context, around, place)
-        elif self._hosted:
+            return self._go_on(execution, going, turn)
+        if execution.cell.parallel and not self._trace:
+            from pyrepl3.run.parallel import split_run  # noqa: PLC0415  only where it is asked for
+
+            run = split_run(execution, run, self.namespace.sources)
+        if self._hosted:
             going = go_as_task(execution, run, context, around)
         else:
             coro = evaluate_async(execution, run, around)

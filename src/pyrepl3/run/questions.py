@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import NamespaceError
-from pyrepl3.records import Complete, Explain, Fetch, Notes, Tasks, Variables
+from pyrepl3.records import Complete, Explain, ExplainParallel, Fetch, Notes, Tasks, Variables
 from pyrepl3.run.complete import complete
 from pyrepl3.run.coroutines import describe_task, find_tasks
 
@@ -36,3 +36,8 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             return complete(source, cursor, names)
         case Explain(source=source):
             return executor.explain_mode(source)
+        case ExplainParallel(source=source):
+            from pyrepl3.lang.parallel import explain_parallel  # noqa: PLC0415  asked for seldom
+            from pyrepl3.run.parallel import text_of  # noqa: PLC0415
+
+            return explain_parallel(source, names, flags=executor.namespace.flags, text_of=text_of)

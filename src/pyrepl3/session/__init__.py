@@ -18,6 +18,7 @@ from pyrepl3.records import (
     Committed,
     Complete,
     Explain,
+    ExplainParallel,
     Fetch,
     Finished,
     Notice,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pyrepl3.ports import Durability, Observer, Pace, Runner, Store
-    from pyrepl3.records import Event, ModeReport, Outcome, TaskInfo
+    from pyrepl3.records import Event, ModeReport, Outcome, ParallelReport, TaskInfo
 
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
@@ -98,6 +99,7 @@ class Session(Flowing, Auditing, Asking):
         filename: str | None = None,
         first_line: int = 1,
         background: bool = False,
+        parallel: bool = False,
         observe: Observer | None = None,
         id: str | None = None,  # noqa: A002  the caller's word for it
         base: int | None = None,
@@ -109,13 +111,26 @@ class Session(Flowing, Auditing, Asking):
         ``background=True`` runs beside them: its own value, output, context copy and interrupt. If the
         caller is cancelled the cell is interrupted first. Raises SessionClosedError.
 
+        ``parallel``: awaits of the cell's top-level statements begin before those above them are done,
+        where it is proved, or declared by ``@independent``, that nobody can tell: same bindings, same
+        output in the same order, the first error as if one statement had followed the other; see
+        ``explain_parallel``.
+
         ``id``: the cell's own, chosen by the caller, or ``<session>-c<n>`` with the next number. Submitted
         again, at once or after a restart, the cell is not run again: its end comes back as ``Replayed``,
         unless it was undone since. Raises CellIdError for an id whose cell has another text. ``base``: the
         epoch that the cell was made for; StaleBaseError, with nothing run, where the session is at another.
         """
         return await self._submit(
-            source, filename, first_line, background, observe, None, id=id, base=base
+            source,
+            filename,
+            first_line,
+            background,
+            observe,
+            None,
+            id=id,
+            base=base,
+            parallel=parallel,
         )
 
     async def stream(
@@ -125,6 +140,7 @@ class Session(Flowing, Auditing, Asking):
         filename: str | None = None,
         first_line: int = 1,
         background: bool = False,
+        parallel: bool = False,
         id: str | None = None,  # noqa: A002  the caller's word for it
         base: int | None = None,
     ) -> AsyncGenerator[Event, None]:
@@ -144,6 +160,7 @@ class Session(Flowing, Auditing, Asking):
                 mailbox.pace,
                 id=id,
                 base=base,
+                parallel=parallel,
             )
         )
         task.add_done_callback(lambda _: mailbox.close())
@@ -180,6 +197,7 @@ class Session(Flowing, Auditing, Asking):
         *,
         id: str | None,  # noqa: A002
         base: int | None,
+        parallel: bool,
     ) -> Outcome:
         self._check()
         if background and base is not None:
@@ -203,6 +221,7 @@ class Session(Flowing, Auditing, Asking):
                     first_line=first_line,
                     background=background,
                     base=self.epoch,
+                    parallel=parallel,
                 )
                 return await self._run_cell(cell, observe, pace)
 
@@ -304,6 +323,12 @@ class Session(Flowing, Auditing, Asking):
         """Which way ``source`` would go now, and why."""
         self._check()
         report: ModeReport = await self._runner.ask(Explain(source=source))
+        return report
+
+    async def explain_parallel(self, source: str) -> ParallelReport:
+        """Which awaits of ``source`` would begin early with ``parallel=True``, and why others would not."""
+        self._check()
+        report: ParallelReport = await self._runner.ask(ExplainParallel(source=source))
         return report
 
     # --- the end ----------------------------------------------------------------------------------

@@ -28,12 +28,17 @@ class Desk:
         self.count = 0
         self._up = threading.Event()
 
-    def cell(self, source: str, *, background: bool = False) -> Cell:
+    def cell(self, source: str, *, background: bool = False, parallel: bool = False) -> Cell:
         """The next cell."""
         self.count += 1
         n = self.count
         return Cell(
-            id=f"check-c{n}", n=n, source=source, filename=f"<check {n}>", background=background
+            id=f"check-c{n}",
+            n=n,
+            source=source,
+            filename=f"<check {n}>",
+            background=background,
+            parallel=parallel,
         )
 
     def observe(self, event: Event) -> None:
@@ -42,13 +47,18 @@ class Desk:
         if isinstance(event, Output) and "up" in event.text:
             self._up.set()
 
-    async def run(self, source: str, *, background: bool = False) -> Outcome:
+    async def run(
+        self, source: str, *, background: bool = False, parallel: bool = False
+    ) -> Outcome:
         """Run a cell to its outcome."""
-        return await self.runner.run(self.cell(source, background=background), self.observe)
+        cell = self.cell(source, background=background, parallel=parallel)
+        return await self.runner.run(cell, self.observe)
 
-    def start(self, source: str, *, background: bool = False) -> asyncio.Task[Outcome]:
+    def start(
+        self, source: str, *, background: bool = False, parallel: bool = False
+    ) -> asyncio.Task[Outcome]:
         """Run a cell beside the check."""
-        return asyncio.ensure_future(self.run(source, background=background))
+        return asyncio.ensure_future(self.run(source, background=background, parallel=parallel))
 
     async def when_up(self, do: Callable[[], Any]) -> Any:
         """Wait until a cell has printed ``up``, then ``do()``; on a thread, for the loop may be held."""

@@ -1,0 +1,32 @@
+"""An expression and what its names hold in; proof that to evaluate it early, and drop it, shows nowhere.
+
+Proved is what only computes on plain data, waits (``asyncio.sleep``), prints, or calls functions of cells
+that do no more than that. Declared is what ``@independent`` stands on. Everything else is refused, with
+the reason: nothing is taken to be harmless because it looks so.
+
+The proof names its *inputs*: the values of global names that it looked at. It holds while these are the same
+objects. ``mutable``: some of them could be changed in place, so that nothing unknown may run in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyrepl3.lang.proof.functions import Functions
+from pyrepl3.lang.proof.inputs import Proof
+
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Mapping
+
+    from pyrepl3.lang.proof.inputs import Define, Look
+
+
+def prove(node: ast.expr, look: Look, define: Define, *, names: Mapping[str, object]) -> Proof:
+    """The proof for an expression at the top of a cell. Raises Refused.
+
+    ``names``: the dict that the cells run on; functions whose globals these are not are foreign.
+    """
+    proof = Proof()
+    Functions(proof, look, define, names).expression(node)
+    return proof

@@ -1,0 +1,299 @@
+"""A cell whose awaits may begin early in; a run of it out that differs from an ordinary one in time alone.
+
+The statements run one after the other, as ever. Before each of them those further down are begun whose
+awaits are proved or declared to show nowhere and whose inputs are there: as tasks of their own, with a
+copy of the cell's Context. When the turn of such a statement comes its inputs are compared with what
+they were. If they are the same its result counts: it is bound, or raised; its output is told. If not, it is
+dropped and the statement runs as written. Where a statement fails, all that began early below it is
+cancelled and awaited, and nothing of it is seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextvars
+import linecache
+import warnings
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pyrepl3.lang.compile import FUTURE_FLAGS
+from pyrepl3.lang.parallel import MOST, Split, remembering
+from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, parse
+from pyrepl3.lang.proof import prove
+from pyrepl3.lang.proof.inputs import MISSING, Proof, Refused
+from pyrepl3.run.lanes import LANE, Lane, LaneSink
+from pyrepl3.run.scopes import SCOPE, Scope
+from pyrepl3.run.sources import is_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pyrepl3.lang.compile import CompiledCell
+    from pyrepl3.lang.parallel import Statement
+    from pyrepl3.run.evaluator import Run
+    from pyrepl3.run.execution import Execution
+    from pyrepl3.run.sources import Sources
+
+_COROUTINE = 0x80  # CO_COROUTINE
+_HOLE = "pyrepl3: the value of a statement that began early"
+_OUTER = "async def run():\n    return await 'pyrepl3: the cell'"
+
+
+def text_of(code: CodeType) -> str:
+    """The text of the cell that ``code`` is from; "" where it is from no cell."""
+    name = code.co_filename
+    return "".join(linecache.getlines(name)) if is_cell(name) else ""
+
+
+def split_run(execution: Execution, run: Run, sources: Sources) -> Run:
+    """The same cell, to be run by ``evaluate_async`` as ever, with its awaits begun early.
+
+    The same ``run`` where nothing could begin early.
+    """
+    compiled, namespace = run[2], run[3]
+    if compiled.wrapped or not compiled.is_async:
+        return run
+    cell = execution.cell
+    # What the session's own flags are, the compiled cell says; its own future imports add to them.
+    tree = parse(cell.source, cell.filename, compiled.flags, cell.first_line)
+    split = Split(tree)
+    if (
+        sum(statement.value is not None for statement in split.statements) == 0
+        or len(split.statements) < 2
+    ):
+        return run
+    try:
+        with warnings.catch_warnings():  # what the whole was compiled with has told them
+            warnings.simplefilter("ignore")
+            parts = [
+                _Part(each, at, cell.filename, compiled.flags)
+                for at, each in enumerate(split.statements)
+            ]
+    except COMPILER_ERRORS:  # what is right as a whole and not in parts runs as a whole
+        return run
+    driver = _Driver(execution, namespace, split, parts)
+    nested = tuple(code for part in parts for code in part.nested)
+    if nested:
+        sources.hold(cell.filename, nested)
+    outer = next(
+        const
+        for const in compile(_OUTER, __file__, "exec").co_consts
+        if isinstance(const, CodeType)
+    )
+    code = outer.replace(
+        co_consts=tuple(
+            driver if const == "pyrepl3: the cell" else const for const in outer.co_consts
+        )
+    )
+    whole: CompiledCell = msgspec.structs.replace(
+        compiled, wrapped=True, body_async=True, tail_async=False, nested=nested
+    )
+    return code, None, whole, namespace
+
+
+class _Part:
+    """A statement as code: whole, and as the expression of its awaits and what binds the result."""
+
+    def __init__(self, statement: Statement, at: int, filename: str, flags: int) -> None:
+        node = statement.node
+        self.tail = statement.tail
+        self.whole: CodeType | None
+        if self.tail:
+            assert isinstance(node, ast.Expr)
+            self.whole = _compile(ast.Expression(node.value), filename, flags)
+        elif at and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            self.whole = None  # a text alone would become __doc__, and does nothing
+        else:
+            self.whole = _compile(ast.Module([node], []), filename, flags)
+        self.value: CodeType | None = None
+        self.bind: CodeType | None = None
+        if statement.value is not None:
+            self.value = _compile(ast.Expression(statement.value), filename, flags)
+            if statement.targets:
+                hole = ast.copy_location(ast.Constant(_HOLE), statement.value)
+                binding = ast.copy_location(ast.Assign(statement.targets, hole), node)
+                self.bind = _compile(ast.Module([binding], []), filename, flags)
+        self.nested = [code for one in (self.whole, self.value) if one for code in _nested(one)]
+
+    def binding(self, value: object) -> CodeType | None:
+        """What binds ``value`` to the statement's targets."""
+        if self.bind is None:
+            return None
+        consts = tuple(value if const == _HOLE else const for const in self.bind.co_consts)
+        return self.bind.replace(co_consts=consts)
+
+
+def _compile(tree: ast.Module | ast.Expression, filename: str, flags: int) -> CodeType:
+    mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+    code: CodeType = compile(
+        tree, filename, mode, FLAGS | (flags & FUTURE_FLAGS), dont_inherit=True
+    )
+    return code
+
+
+def _nested(code: CodeType) -> list[CodeType]:
+    found = [const for const in code.co_consts if isinstance(const, CodeType)]
+    for one in found:  # grows while it is read
+        found += [const for const in one.co_consts if isinstance(const, CodeType)]
+    return found
+
+
+class _Driver:
+    """Runs the parts in order, those early that may be. Awaited once, in the cell's own task."""
+
+    def __init__(
+        self, execution: Execution, namespace: dict[str, Any], split: Split, parts: list[_Part]
+    ) -> None:
+        self._execution, self._namespace = execution, namespace
+        self._split, self._parts = split, parts
+        self._define = remembering(text_of)
+        self._lanes: dict[int, tuple[Lane, Proof]] = {}
+        self._harmless: set[int] = set()
+        """Statements that run now or early and are known to change nothing."""
+        self._due: dict[int, list[int]] = {}
+        for at, statement in enumerate(split.statements):
+            if statement.value is not None:
+                place = split.first_place(at, statement.reads)
+                self._due.setdefault(place, []).append(at)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._run().__await__()
+
+    async def _run(self) -> Any:
+        execution = self._execution
+        sink = execution.sink
+        if sink is not None:
+            execution.sink = LaneSink(sink)  # type: ignore[assignment]  # all that a sink does
+        try:
+            value = None
+            for at in range(len(self._parts)):
+                self._begin(at)
+                value = await self._step(at)
+            return value
+        finally:
+            await self._drop_all()
+            execution.sink = sink
+
+    async def _step(self, at: int) -> Any:
+        """One statement in its turn. Returns its value, if it is an expression at the end."""
+        part, names = self._parts[at], self._namespace
+        lane, proof = self._lanes.pop(at, (None, None))
+        if lane is not None and proof is not None:
+            if proof.holds(self._look):
+                lane.open()
+                assert lane.task is not None
+                ok, value = await lane.task
+                if not ok:
+                    raise value
+                binding = part.binding(value)
+                if binding is not None:
+                    eval(binding, names)  # noqa: S307  running code is what this is for
+                return value if part.tail else None
+            await _drop([lane])
+        if part.whole is None:
+            return None
+        # Early or not, its steps are called by where it stands.
+        token = SCOPE.set(self._scope(at)) if part.value is not None else None
+        try:
+            value = eval(part.whole, names)  # noqa: S307
+            if part.whole.co_flags & _COROUTINE:
+                value = await value
+        finally:
+            if token is not None:
+                SCOPE.reset(token)
+        return value
+
+    def _scope(self, at: int) -> Scope | None:
+        steps = self._execution.steps
+        return None if steps is None else Scope(f"{steps.root.path}-at{at + 1}")
+
+    # --- lanes --------------------------------------------------------------------------------------
+
+    def _look(self, name: str) -> object:
+        return self._namespace.get(name, MISSING)
+
+    def _begin(self, at: int) -> None:
+        """Begin what may begin before statement ``at``."""
+        for late in sorted(self._due.pop(at, ())):
+            statement = self._split.statements[late]
+            assert statement.value is not None
+            try:
+                proof = prove(statement.value, self._look, self._define, names=self._namespace)
+            except Refused:
+                continue
+            place = self._split.first_place(late, set(proof.inputs), start=at)
+            if proof.mutable:
+                place = max(place, self._after_others(at, late))
+            if place > at and place < late:
+                self._due.setdefault(place, []).append(late)
+                continue
+            self._harmless.add(late)
+            if place < late and len(self._lanes) < MOST:
+                self._lanes[late] = self._start(late), proof
+            elif place < late:
+                self._due.setdefault(at + 1, []).append(late)
+
+    def _after_others(self, start: int, late: int) -> int:
+        """The place after the last statement before ``late`` of which it is not known what it changes."""
+        for before in range(late - 1, start - 1, -1):
+            if before not in self._harmless:
+                return before + 1
+        return start
+
+    def _start(self, at: int) -> Lane:
+        code = self._parts[at].value
+        assert code is not None
+        lane = Lane()
+        context = contextvars.copy_context()
+        context.run(LANE.set, lane)
+        context.run(SCOPE.set, self._scope(at))
+        loop = asyncio.get_running_loop()
+        name = f"{self._execution.cell.id}-{at + 1}"
+        # Not by the loop's factory: these are no tasks of the user's, and no limit counts them.
+        lane.task = asyncio.Task(
+            _ride(code, self._namespace),
+            loop=loop,
+            name=name,
+            context=context,
+        )
+        return lane
+
+    async def _drop_all(self) -> None:
+        lanes = [lane for lane, _ in self._lanes.values()]
+        self._lanes.clear()
+        if lanes:
+            await _drop(lanes)
+
+
+async def _ride(code: CodeType, namespace: dict[str, Any]) -> tuple[bool, Any]:
+    """The end of a lane as a value: an error raised in a task could stop the whole loop."""
+    try:
+        return True, await eval(code, namespace)  # noqa: S307
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is raised in its turn
+        traceback = error.__traceback__
+        return False, error.with_traceback(traceback and traceback.tb_next)
+
+
+async def _drop(lanes: list[Lane]) -> None:
+    """Cancel lanes whose turn never comes, and wait until they are over: nothing runs on behind the cell."""
+    cancelled: asyncio.CancelledError | None = None
+    rest = set()
+    for lane in lanes:
+        lane.drop()
+        assert lane.task is not None
+        rest.add(lane.task)
+    for task in rest:
+        task.cancel()
+    while rest:
+        try:
+            _, rest = await asyncio.wait(rest)
+        except asyncio.CancelledError as error:  # pressed again
+            cancelled = error
+            for task in rest:
+                task.cancel()
+    if cancelled is not None:
+        raise cancelled
