@@ -17,9 +17,8 @@ import pyrepl3
 from pyrepl3.errors import CancellationError, WorkerDiedError
 from pyrepl3.records import Cell, Finished, Interrupted, Output, Tasks, Variables
 from pyrepl3.run.executor import AsyncExecutor
-from pyrepl3.run.host import LoopHost
 from pyrepl3.run.namespace import NamespaceManager
-from pyrepl3.run.thread import ThreadRunner, _Awaited
+from pyrepl3.run.thread import ThreadRunner
 from pyrepl3.testing.runner import runner_checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -360,26 +359,3 @@ async def test_nothing_holds_the_value_of_a_cell_until_the_collector_comes(sourc
             assert value() is None
         finally:
             gc.enable()
-
-
-async def test_a_call_that_was_sent_to_two_hosts_begins_once():
-    """The second one took over from the first, which is stuck, and still has it in its queue."""
-    begun = []
-
-    async def work():
-        begun.append(1)
-        return 5
-
-    hosts = [LoopHost("first"), LoopHost("second")]
-    call = _Awaited(work)
-    for host in hosts:
-        call.send(host)
-    ended = [threading.Event() for _ in hosts]
-    for host, event in zip(hosts, ended, strict=True):
-        host.when_ended = event.set
-        host.start()
-    assert await call.future == 5
-    for host, event in zip(hosts, ended, strict=True):
-        host.stop()
-        assert await asyncio.to_thread(event.wait, 20)
-    assert begun == [1]

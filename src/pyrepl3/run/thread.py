@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import sys
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CancellationError, NamespaceError, WorkerDiedError
 from pyrepl3.records import Fetch, Finished, Interrupted, Notice
+from pyrepl3.run.calls import Awaited, Call
 from pyrepl3.run.cancel import GRACE, TICK, claim
 from pyrepl3.run.coroutines import find_tasks
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.executor import AsyncExecutor
-from pyrepl3.run.host import LAST, HostLoop, LoopHost
+from pyrepl3.run.host import LAST, LoopHost
 from pyrepl3.run.outcomes import make_outcome
 from pyrepl3.run.routes import find_thread_bound
 from pyrepl3.run.tracebacks import format_error
@@ -35,86 +35,6 @@ class _End:
         self.told: Outcome | None = None
         self.over = False
         """Its thread was left behind: what it comes to there is not the end that was told."""
-
-
-class _Call[T]:
-    """A coroutine to run on the host's loop. ``over(result, error)`` is told its end, on any thread."""
-
-    def __init__(
-        self,
-        make: Callable[[], Coroutine[Any, Any, T]],
-        over: Callable[[T | None, BaseException | None], object] | None = None,
-    ) -> None:
-        self._make = [make]
-        self._over = over
-        self.task: asyncio.Task[T] | None = None
-        self.cancelled = False
-
-    def send(self, host: LoopHost) -> None:
-        """Have it begun by the host. Any thread; at once on the host's own, if its loop runs there."""
-        # An empty Context: nothing of the caller's leaks into the cell's task.
-        context = contextvars.Context()
-        if asyncio._get_running_loop() is host.loop:  # noqa: SLF001  None is an answer, too
-            context.run(self._begin, host.loop)
-        else:
-            host.loop.call_soon_threadsafe(self._begin, host.loop, context=context)
-
-    def cancel(self, host: LoopHost) -> None:
-        """Do not begin, or cancel what has begun. Any thread."""
-        self.cancelled = True
-        host.loop.call_soon_threadsafe(lambda: self.task and self.task.cancel())
-
-    def _begin(self, loop: HostLoop) -> None:
-        if self.cancelled:
-            self.reply(None, asyncio.CancelledError())
-            return
-        # Taken: what makes it may know this object, and the cell's value should not wait for the collector.
-        try:
-            make = self._make.pop()
-        except IndexError:  # sent again, to the host that took over, and begun there
-            return
-        # This object is held by the done callback, and by whoever waits.
-        self.task = loop.call(make())
-        self.task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            self.reply(None, asyncio.CancelledError())
-        else:
-            error = task.exception()
-            self.reply(None if error else task.result(), error)
-
-    def reply(self, result: T | None, error: BaseException | None) -> None:
-        """Tell its end."""
-        if self._over is not None:
-            self._over(result, error)
-
-
-class _Awaited[T](_Call[T]):
-    """The same with a future, for whoever waits for it on another loop; the first answer counts."""
-
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[T] = self._loop.create_future()
-        super().__init__(make)
-
-    def reply(self, result: T | None, error: BaseException | None) -> None:
-        """Give an answer. Any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._settle, result, error)
-        except RuntimeError:  # the caller's loop is closed: nobody waits
-            return
-
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(result)
-        elif isinstance(error, asyncio.CancelledError):
-            # Not the caller's own cancellation: nobody may take it for that.
-            self.future.set_exception(CancellationError("interrupted"))
-        else:
-            self.future.set_exception(error)
 
 
 class ThreadRunner:
@@ -149,9 +69,9 @@ class ThreadRunner:
             on_main=self._host.on_main,
             durability=durability,
         )
-        self._calls: set[_Awaited[Any]] = set()
-        self._flying: dict[str, tuple[Cell, Observer, _Call[Outcome], _End]] = {}
-        self._marking: _Awaited[None] | None = None
+        self._calls: set[Awaited[Any]] = set()
+        self._flying: dict[str, tuple[Cell, Observer, Call[Outcome], _End]] = {}
+        self._marking: Awaited[None] | None = None
         self._guard: Execution | None = None
         self._closed = False
         if host is None:
@@ -172,7 +92,7 @@ class ThreadRunner:
         """Run one cell to its outcome. Never raises for the user's code."""
         end = _End()
         tell = _tell_first(end, observe)
-        call = _Awaited(lambda: self.executor.run(cell, tell, pace))
+        call = Awaited(lambda: self.executor.run(cell, tell, pace))
         self._flying[cell.id] = cell, observe, call, end
         try:
             call.send(self._host)
@@ -212,7 +132,7 @@ class ThreadRunner:
             self.executor.unwanted.discard(cell.id)
             over(None if told is not None else error or RuntimeError("a cell without an end"))
 
-        call = _Call(lambda: self.executor.run(cell, tell, pace), ended)
+        call = Call(lambda: self.executor.run(cell, tell, pace), ended)
         self._flying[cell.id] = cell, observe, call, end
         call.send(self._host)
 
@@ -222,9 +142,9 @@ class ThreadRunner:
         over: Callable[[T | None, BaseException | None], object],
     ) -> None:
         """Begin a coroutine on the host's loop and return. Any thread; as ``start``."""
-        _Call(make, over).send(self._host)
+        Call(make, over).send(self._host)
 
-    async def _stop(self, cell: Cell, call: _Awaited[Outcome]) -> None:
+    async def _stop(self, cell: Cell, call: Awaited[Outcome]) -> None:
         """Wait until the cell is over, cancelled again or not. What it comes to nobody wants to know."""
         stopping = False
         while not call.future.done():
@@ -273,7 +193,7 @@ class ThreadRunner:
 
         What it raises is raised by the next ``snapshot``.
         """
-        self._marking = call = _Awaited(self.executor.mark)
+        self._marking = call = Awaited(self.executor.mark)
         self._calls.add(call)
         call.future.add_done_callback(lambda _: self._calls.discard(call))
         call.send(self._host)
@@ -329,7 +249,7 @@ class ThreadRunner:
     # --- over to the host's loop and back ---------------------------------------------------------
 
     async def _call[T](self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        call = _Awaited(make)
+        call = Awaited(make)
         self._calls.add(call)
         try:
             call.send(self._host)
