@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     answering,
     cells,
+    check,
     checkpoints,
     durable,
     growth,
@@ -35,6 +36,7 @@ PARTS = (
     "kept",
     "checkpoints",
     "hidden",
+    "check",
     "spec",
 )
 
@@ -88,6 +90,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         kept.run(report, rounds=2 if quick else 7)
     elif part == "hidden":
         hidden.run(report, quick=quick)
+    elif part == "check":
+        asyncio.run(check.run(report, rounds=10 if quick else 40))
     else:
         try:
             asyncio.run(test_execution_performance())

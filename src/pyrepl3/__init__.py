@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         CellIdError as CellIdError,
     )
     from pyrepl3.errors import (
+        CheckerError as CheckerError,
+    )
+    from pyrepl3.errors import (
         CompilationError as CompilationError,
     )
     from pyrepl3.errors import (
@@ -52,6 +55,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.errors import (
         LostValueError as LostValueError,
+    )
+    from pyrepl3.errors import (
+        MissingExtraError as MissingExtraError,
     )
     from pyrepl3.errors import (
         NamespaceError as NamespaceError,
@@ -127,6 +133,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.ports import (
         Store as Store,
     )
+    from pyrepl3.ports import (
+        TypeChecker as TypeChecker,
+    )
     from pyrepl3.records import (
         Asked as Asked,
     )
@@ -140,6 +149,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         CellFlow as CellFlow,
     )
     from pyrepl3.records import (
+        CheckReport as CheckReport,
+    )
+    from pyrepl3.records import (
         Collected as Collected,
     )
     from pyrepl3.records import (
@@ -147,6 +159,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.records import (
         Delta as Delta,
+    )
+    from pyrepl3.records import (
+        Diagnostic as Diagnostic,
     )
     from pyrepl3.records import (
         Difference as Difference,
@@ -267,23 +282,23 @@ _HOMES = {
     "engine.opening": "open_session",
     "engine.stored": "export_session import_session",
     "errors": (
-        "AsyncContextError CancellationError CellIdError CompilationError "
+        "AsyncContextError CancellationError CellIdError CheckerError CompilationError "
         "DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "
-        "NamespaceError PyREPL3Error RemoteError ReplayedError SessionClosedError SessionError "
-        "SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
+        "MissingExtraError NamespaceError PyREPL3Error RemoteError ReplayedError SessionClosedError "
+        "SessionError SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
         "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
     ),
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
     "lang.parallel": "explain_parallel independent",
     "metrics": "ExecutionMetrics",
-    "ports": "Asker Durability Observer Runner Stage Store",
+    "ports": "Asker Durability Observer Runner Stage Store TypeChecker",
     "records": (
-        "Asked Blocked Cell CellFlow Collected Committed Delta Difference Display Done Epoch "
-        "Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted KeptName Line "
-        "LogEntry ModeReport Names Notice Outcome Output ParallelReport ParallelStatement "
-        "PastCell Placement Reason Receipt Replayed Restored Slice Snapshot StaleCell Started "
-        "TaskInfo"
+        "Asked Blocked Cell CellFlow CheckReport Collected Committed Delta Diagnostic Difference "
+        "Display Done Epoch Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted "
+        "KeptName Line LogEntry ModeReport Names Notice Outcome Output ParallelReport "
+        "ParallelStatement PastCell Placement Reason Receipt Replayed Restored Slice Snapshot "
+        "StaleCell Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",

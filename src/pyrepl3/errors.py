@@ -27,6 +27,8 @@
     │   ├── EpochNotFoundError     the session has no epoch of that number
     │   └── StoreCorruptError      what was read is not what was written
     ├── DurabilityError            what steps came to cannot be kept or read
+    ├── MissingExtraError          also an ImportError: an optional part is not installed
+    ├── CheckerError               the type checker cannot be used, or gave no answer
     └── SourceError                a file that is no Python file or notebook we can run
 
     KeyboardInterrupt
@@ -256,6 +258,21 @@ class StoreCorruptError(StoreError):
 
 class DurabilityError(PyREPL3Error):
     """Keeping or reading what steps came to failed; the cell may catch it and go on."""
+
+
+class MissingExtraError(PyREPL3Error, ImportError):
+    """An optional part is not installed. ``extra`` is its name: ``pip install 'pyrepl3[extra]'``."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(what, extra)
+
+    def __str__(self) -> str:
+        return f"{self.what}: pip install 'pyrepl3[{self.extra}]'"
+
+
+class CheckerError(PyREPL3Error):
+    """The type checker cannot be used, or gave no answer in time."""
 
 
 class SourceError(PyREPL3Error):

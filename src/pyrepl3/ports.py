@@ -17,11 +17,13 @@ from pyrepl3.records import (
     Event,
     Kept,
     KeptName,
+    Looked,
     Opened,
     Outcome,
     Question,
     Receipt,
     Snapshot,
+    Typed,
 )
 
 if TYPE_CHECKING:  # it brings threading with it
@@ -251,4 +253,21 @@ class Durability(Protocol):
 
     def aclose(self) -> Future[None]:
         """Let go. What was not answered stays. Idempotent."""
+        ...
+
+
+class TypeChecker(Protocol):
+    """Says of a cell that has not run what its types tell. Methods block; any thread."""
+
+    def check(self, source: str, looked: Looked, *, types: bool = False) -> Typed:
+        """What is wrong with ``source`` where its names are what ``looked`` says; nothing runs.
+
+        ``types``: say, too, what the names that it binds would be. ``looked`` may come from a worker: it is
+        read as text only. Raises MissingExtraError where the checker is not installed, CheckerError where
+        it gives no answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go. Idempotent; a later ``check`` begins anew."""
         ...

@@ -183,3 +183,22 @@ async def test_who_depends_on_whom_is_told(typed, session):
     assert await typed("%stale") == "nothing is stale"
     await session.run("x = []")
     assert await typed("%stale") == "c3: g = (n for n in x)\n    changed since: x (c4)"
+
+
+async def test_code_is_checked_and_types_are_told(typed, session, tmp_path):
+    said = await typed("%check x.append('a'); missing_one")
+    assert "1:16 error: name 'missing_one' is not defined" in said
+    assert said.splitlines()[2].index("^") == said.splitlines()[1].index("missing_one")
+    assert "types: ty" in said or "types were not checked" in said
+    file = tmp_path / "cell.py"
+    file.write_text("y = 1\nlist = [y]")
+    said = await typed(f"%check {file}")
+    assert "2:1 warning: 'list' hides the builtin" in said
+    assert "repair: line 2: list became list_" in said
+    assert "2: list_ = [y]" in said
+    assert "nothing found" in await typed("%check x")
+    assert "usage: %check CODE" in await typed("%check")
+    assert await session.fetch("x") == [1, 2]
+    assert "x  list[int]" in await typed("%types")
+    assert await typed("%types x") == "x  list[int]"
+    assert await typed("%types nothing") == "no name 'nothing' in this session"

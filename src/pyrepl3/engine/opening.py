@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrepl3.config import ExecutorConfig, Isolation, Limits, check_isolation, with_limits
+from pyrepl3.engine.checkers import OnFirstUse
 from pyrepl3.engine.options import Options
 from pyrepl3.engine.runners import run_here, run_in_worker
 from pyrepl3.engine.stored import open_durability, sessions
@@ -128,6 +129,7 @@ class Opening:
         session = Session(
             self.runner, name=name, store=store, observe=options.observe, durability=durability
         )
+        session.use_checker(OnFirstUse())
         if self._worker is not None:
             self._worker.revive, self._worker.when_died = session.revive, session.note_death
         return session

@@ -18,6 +18,7 @@ from pyrepl3.engine.stored import sessions
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.front.console import Console
 from pyrepl3.front.listing import readable_size, session_lines
+from pyrepl3.front.looking import report_lines, source_of, type_lines
 from pyrepl3.front.pages import epoch_name, find_epoch
 from pyrepl3.front.past import show_difference, show_epoch, show_log, show_names, unknown
 from pyrepl3.front.timeline import shown
@@ -49,7 +50,7 @@ class Percent:
         name, rest = found
         command = COMMANDS[name]
         try:
-            words = shlex.split(rest)
+            words = [rest] if command.raw and rest else shlex.split(rest)
             if words in (["?"], ["--help"], ["-h"]):
                 self._console.out(f"{usage(name)}\n    {command.about}\n")
             elif not command.least <= len(words) <= command.most:
@@ -124,6 +125,17 @@ class Percent:
         lines.append(f"{'!COMMAND, %cd, %time, %pip':{wide}}  as in notebooks")
         self._console.out("\n".join(lines) + "\n")
 
+    # --- code before it runs ------------------------------------------------------------------------
+
+    async def check(self, words: Sequence[str]) -> None:
+        source = await asyncio.to_thread(source_of, words[0])
+        report = await self._session.check(source)
+        self._console.out("\n".join(report_lines(report, source)) + "\n")
+
+    async def types(self, words: Sequence[str]) -> None:
+        types = await self._session.types()
+        self._console.out("\n".join(type_lines(types, words)) + "\n")
+
     # --- changing -----------------------------------------------------------------------------------
 
     async def undo(self, words: Sequence[str]) -> None:
@@ -171,13 +183,17 @@ class Percent:
 
 
 class PercentCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """One command: what it takes (``least`` to ``most`` words), what it does, and what does it."""
+    """One command: what it takes (``least`` to ``most`` words), what it does, and what does it.
+
+    ``raw``: the rest of the line is one word, as it was typed.
+    """
 
     takes: str = ""
     about: str
     run: Callable[[Percent, Sequence[str]], Awaitable[None]]
     least: int = 0
     most: int = 0
+    raw: bool = False
 
 
 COMMANDS: Mapping[str, PercentCommand] = {
@@ -234,6 +250,17 @@ COMMANDS: Mapping[str, PercentCommand] = {
     ),
     "lost": PercentCommand(about="names that could not be kept, and why", run=Percent.lost),
     "sessions": PercentCommand(about="the sessions that are kept", run=Percent.sessions),
+    "check": PercentCommand(
+        takes="CODE",
+        about="what is wrong with a line of code, or a .py file, before it runs",
+        run=Percent.check,
+        least=1,
+        most=1,
+        raw=True,
+    ),
+    "types": PercentCommand(
+        takes="[NAME...]", about="the types of the names there are", run=Percent.types, most=1000
+    ),
     "help": PercentCommand(about="this list", run=Percent.help),
 }
 

@@ -1,24 +1,27 @@
-"""A question about a namespace in; the message that asks it, and the type of its answer, out."""
+"""A question about a namespace in; the message that asks it, the type of its answer, and back, out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.records import (
+    Check,
     Complete,
     Explain,
     ExplainParallel,
     Fetch,
+    Looked,
     ModeReport,
     Notes,
     ParallelReport,
     TaskInfo,
     Tasks,
+    Types,
     Variables,
 )
 
 if TYPE_CHECKING:
-    from pyrepl3.isolate.messages import Asks
+    from pyrepl3.isolate.messages import Ask, Asks
     from pyrepl3.records import Question
 
 
@@ -39,3 +42,32 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
             return "parallel", ParallelReport, source, 0
         case Notes():
             return "notes", tuple[str, ...], "", 0
+        case Check(source=source):
+            return "check", Looked, source, 0
+        case Types():
+            return "types", dict[str, str], "", 0
+
+
+def from_wire(message: Ask) -> Question | None:
+    """The question again; None for what is none of the Runner port."""
+    match message.what:
+        case "fetch":
+            return Fetch(name=message.text)
+        case "variables":
+            return Variables()
+        case "tasks":
+            return Tasks()
+        case "complete":
+            return Complete(source=message.text, cursor=message.cursor)
+        case "explain":
+            return Explain(source=message.text)
+        case "parallel":
+            return ExplainParallel(source=message.text)
+        case "notes":
+            return Notes()
+        case "check":
+            return Check(source=message.text)
+        case "types":
+            return Types()
+        case "stack":
+            return None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyrepl3.errors import LimitExceededError, NamespaceError
 from pyrepl3.isolate import messages as m
+from pyrepl3.isolate.asking import from_wire
 from pyrepl3.isolate.channel import Channel
 from pyrepl3.isolate.failures import to_wire
 from pyrepl3.isolate.frames import FrameError
@@ -29,7 +30,7 @@ from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value
-from pyrepl3.records import Complete, Explain, ExplainParallel, Notes, Tasks, Variables
+from pyrepl3.records import Fetch, Notes, Tasks
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -249,30 +250,23 @@ class _Worker:
 
         return reply
 
-    def _ask(self, question: m.Ask) -> None:
-        reply = self._reply(question.key)
+    def _ask(self, message: m.Ask) -> None:
+        reply = self._reply(message.key)
         executor = self._runner.executor
+        question = from_wire(message)
         found: Any
         try:
-            match question.what:
-                case "tasks":
-                    return self._runner.call(lambda: executor.ask(Tasks()), reply)
-                case "notes":
-                    return self._runner.call(lambda: executor.ask(Notes()), reply)
+            match question:
+                case Tasks() | Notes():
+                    asked = question
+                    return self._runner.call(lambda: executor.ask(asked), reply)
                 # What needs no loop is answered here: the other one may be held by a cell.
-                case "fetch":
-                    found = self._fetch(question.text)
-                case "stack":
+                case None:
                     found = describe_stacks()
-                case "variables":
-                    found = answer(Variables(), executor, Group())
-                case "complete":
-                    asked = Complete(source=question.text, cursor=question.cursor)
-                    found = answer(asked, executor, Group())
-                case "explain":
-                    found = answer(Explain(source=question.text), executor, Group())
-                case "parallel":
-                    found = answer(ExplainParallel(source=question.text), executor, Group())
+                case Fetch(name=name):
+                    found = self._fetch(name)
+                case _:
+                    found = answer(question, executor, Group())
         except Exception as error:  # noqa: BLE001  the host wants to know
             return reply(None, error)
         return reply(found, None)

@@ -97,7 +97,16 @@ class Room(_Message, frozen=True, kw_only=True):
 
 
 type Asks = Literal[
-    "fetch", "variables", "tasks", "complete", "explain", "parallel", "notes", "stack"
+    "fetch",
+    "variables",
+    "tasks",
+    "complete",
+    "explain",
+    "parallel",
+    "notes",
+    "stack",
+    "check",
+    "types",
 ]
 
 

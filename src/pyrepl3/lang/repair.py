@@ -97,17 +97,21 @@ def propose(code: str, error: SyntaxError | None = None) -> Repair | None:
     return None
 
 
+def quiet() -> None:
+    """Have the compiler warn nobody of sources under ``FILENAME``, which are only tried."""
+    # A filter for this file name only, since catch_warnings() changes the filters of all threads.
+    first = warnings.filters[0] if warnings.filters else None
+    if first is None or getattr(first[3], "pattern", None) != _OURS:
+        warnings.filterwarnings("ignore", module=_OURS)
+
+
 class _Search:
     """Counts what one proposal has cost so far."""
 
     def __init__(self) -> None:
         self.compiles = self.compiled = self.read = 0
         self.seen: set[str] = set()
-        # Every suggestion is compiled: its warnings are nobody's. A filter for this file name only,
-        # since catch_warnings() changes the filters of all threads.
-        first = warnings.filters[0] if warnings.filters else None
-        if first is None or getattr(first[3], "pattern", None) != _OURS:
-            warnings.filterwarnings("ignore", module=_OURS)
+        quiet()
 
     @property
     def spent(self) -> bool:

@@ -18,6 +18,7 @@ from pyrepl3.records.cells import (
     Record,
     Stream,
 )
+from pyrepl3.records.checks import CheckReport, Diagnostic, DiagnosticKind, Looked, Severity, Typed
 from pyrepl3.records.epochs import (
     CHUNK,
     FANOUT,
@@ -61,6 +62,7 @@ from pyrepl3.records.outcomes import (
 )
 from pyrepl3.records.past import Difference, LogEntry
 from pyrepl3.records.questions import (
+    Check,
     Complete,
     Explain,
     ExplainParallel,
@@ -69,6 +71,7 @@ from pyrepl3.records.questions import (
     Question,
     TaskInfo,
     Tasks,
+    Types,
     Variables,
 )
 from pyrepl3.records.steps import Asked, Kept, Opened
@@ -90,10 +93,14 @@ __all__ = [
     "Buffer",
     "CHUNK",
     "Cell",
+    "Check",
+    "CheckReport",
     "Collected",
     "Committed",
     "Complete",
     "Delta",
+    "Diagnostic",
+    "DiagnosticKind",
     "Difference",
     "Display",
     "Done",
@@ -110,6 +117,7 @@ __all__ = [
     "Kept",
     "KeptName",
     "Line",
+    "Looked",
     "ModeReport",
     "Names",
     "Notes",
@@ -125,10 +133,13 @@ __all__ = [
     "Record",
     "Replayed",
     "Restored",
+    "Severity",
     "Snapshot",
     "Started",
     "Stream",
     "TaskInfo",
     "Tasks",
+    "Typed",
+    "Types",
     "Variables",
 ]

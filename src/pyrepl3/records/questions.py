@@ -50,4 +50,16 @@ class Notes(Record, frozen=True, kw_only=True):
     """Ask what the last restore did not do quite as it was. Answer: a tuple of str."""
 
 
-type Question = Fetch | Variables | Tasks | Complete | Explain | ExplainParallel | Notes
+class Check(Record, frozen=True, kw_only=True):
+    """Ask what ``source`` looks like before it runs. Answer: a Looked. Nothing runs."""
+
+    source: str
+
+
+class Types(Record, frozen=True, kw_only=True):
+    """Ask for the types of the user's names. Answer: ``{name: type}``, in the order of binding."""
+
+
+type Question = (
+    Fetch | Variables | Tasks | Complete | Explain | ExplainParallel | Notes | Check | Types
+)

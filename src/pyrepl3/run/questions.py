@@ -6,7 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import NamespaceError
-from pyrepl3.records import Complete, Explain, ExplainParallel, Fetch, Notes, Tasks, Variables
+from pyrepl3.records import (
+    Check,
+    Complete,
+    Explain,
+    ExplainParallel,
+    Fetch,
+    Notes,
+    Tasks,
+    Types,
+    Variables,
+)
 from pyrepl3.run.complete import complete
 from pyrepl3.run.coroutines import describe_task, find_tasks
 
@@ -41,3 +51,11 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             from pyrepl3.run.parallel import text_of  # noqa: PLC0415
 
             return explain_parallel(source, names, flags=executor.namespace.flags, text_of=text_of)
+        case Check(source=source):
+            from pyrepl3.run.stubs import look_at  # noqa: PLC0415  only where asked for
+
+            return look_at(source, names, flags=executor.namespace.flags)
+        case Types():
+            from pyrepl3.run.typetext import describe_types  # noqa: PLC0415  only where asked for
+
+            return describe_types(names, executor.namespace.namespace)

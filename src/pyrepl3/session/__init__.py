@@ -28,6 +28,7 @@ from pyrepl3.records import (
 )
 from pyrepl3.session.asking import Asking
 from pyrepl3.session.auditing import Auditing, Head, merge_lost
+from pyrepl3.session.checking import Checking
 from pyrepl3.session.flowing import Flowing
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session(Flowing, Auditing, Asking):
+class Session(Flowing, Auditing, Asking, Checking):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and
@@ -361,6 +362,7 @@ class Session(Flowing, Auditing, Asking):
         try:
             await self._runner.aclose()
         finally:
+            await self._close_checker()
             if self._durability is not None:
                 await asyncio.wrap_future(self._durability.aclose())
             if self._store is not None and self._blocking is not None:

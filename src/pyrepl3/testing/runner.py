@@ -40,6 +40,7 @@ from pyrepl3.records import (
     Variables,
 )
 from pyrepl3.testing.desk import PATIENCE, Desk, Open
+from pyrepl3.testing.looking import LOOKING
 from pyrepl3.testing.parallel import PARALLEL
 
 
@@ -62,7 +63,7 @@ class RunnerCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 def runner_checks(*, local: bool = True) -> list[RunnerCheck]:
     """What every Runner must do. Without ``local``, what can be seen from another process."""
-    checks = [*_ALWAYS, *PARALLEL, *(_LOCAL if local else ())]
+    checks = [*_ALWAYS, *PARALLEL, *LOOKING, *(_LOCAL if local else ())]
     return [RunnerCheck(name=check.__name__.lstrip("_"), check=check) for check in checks]
 
 

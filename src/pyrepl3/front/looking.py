@@ -1,0 +1,62 @@
+"""Reports about code in, lines for a prompt out: ``%check`` and ``%types``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pyrepl3.records import CheckReport, Diagnostic
+
+_WIDEST = 40  # characters of a name in a table
+
+
+def source_of(text: str) -> str:
+    """What ``%check`` is to look at: the text itself, or what the file has that it names. Raises OSError."""
+    word = text.strip()
+    if word.endswith(".py") and not any(char in word for char in "()=\"'"):
+        path = Path(word).expanduser()
+        if path.exists():
+            return path.read_text(encoding="utf-8")
+    return text
+
+
+def report_lines(report: CheckReport, source: str) -> Iterator[str]:
+    """A report for people: each finding with its line and a mark below it, then who was asked."""
+    lines = source.split("\n")
+    for found in report.diagnostics:
+        yield from _finding(found, lines)
+    if not report.diagnostics:
+        yield "nothing found"
+    if report.engine:
+        yield f"types: {report.engine}"
+    else:
+        yield f"types were not checked: {report.unchecked}"
+
+
+def _finding(found: Diagnostic, lines: Sequence[str]) -> Iterator[str]:
+    rule = f" [{found.rule}]" if found.rule else ""
+    yield f"{found.line}:{found.column + 1} {found.severity}: {found.text}{rule}"
+    if 0 < found.line <= len(lines):
+        line = lines[found.line - 1]
+        end = found.end_column if found.end_line == found.line else len(line)
+        yield f"    {line}"
+        yield f"    {' ' * found.column}{'^' * max(1, end - found.column)}"
+    if found.proposal is not None:
+        yield f"    repair: {'; '.join(found.changes)}"
+        for number, (old, new) in enumerate(zip(lines, found.proposal.split("\n"), strict=False)):
+            if old != new:
+                yield f"    {number + 1}: {new}"
+                break
+
+
+def type_lines(types: Mapping[str, str], names: Sequence[str]) -> Iterator[str]:
+    """A table of names and their types. Raises ValueError for a name that is not there."""
+    missing = [name for name in names if name not in types]
+    if missing:
+        raise ValueError(f"no name {missing[0]!r} in this session")
+    shown = {name: types[name] for name in (names or types)}
+    wide = min(_WIDEST, max(map(len, shown), default=0))
+    for name, kind in shown.items():
+        yield f"{name:{wide}}  {kind}"
+    if not shown:
+        yield "no names yet"
