@@ -110,6 +110,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.errors import (
         WorkerDiedError as WorkerDiedError,
     )
+    from pyrepl3.isolate.pool import Pool as Pool
     from pyrepl3.lang.cache import CompilationCache as CompilationCache
     from pyrepl3.lang.modes import explain_mode as explain_mode
     from pyrepl3.lang.parallel import explain_parallel as explain_parallel
@@ -288,6 +289,7 @@ _HOMES = {
         "SessionError SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
         "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
     ),
+    "isolate.pool": "Pool",
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
     "lang.parallel": "explain_parallel independent",

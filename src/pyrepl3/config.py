@@ -165,6 +165,20 @@ def check_isolation(isolation: str, limits: Limits | None, stages: Sequence[obje
         )
 
 
+def check_worker(
+    isolation: str, *, preload: Sequence[str], python: object | None, pool: object | None
+) -> None:
+    """Raise ValueError or TypeError for what is asked of a worker and cannot be had."""
+    if isinstance(preload, str):
+        raise TypeError(f"preload takes names of modules, not the string {preload!r}")
+    asked = {"preload": bool(preload), "python": python is not None, "pool": pool is not None}
+    given = [name for name, wanted in asked.items() if wanted]
+    if isolation == "none" and given:
+        raise ValueError(f'{given[0]} is for worker processes: pass isolation="process", too')
+    if pool is not None and len(given) > 1:
+        raise ValueError(f"the pool has its own {given[0]}: say it to Pool({given[0]}=…)")
+
+
 def with_limits(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
     """The configuration with these limits instead of its own (None: as it is)."""
     if limits is None:

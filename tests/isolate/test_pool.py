@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,71 @@ def test_more_than_the_limit_is_refused_and_room_comes_back(pool):
         worker.sock.close()
 
 
+def test_a_lease_waits_for_room_where_it_is_told_to():
+    with Pool(warm=0, most=1, wait=30) as pool:
+        first = pool.lease()
+        with ThreadPoolExecutor() as threads:
+            second = threads.submit(pool.lease)
+            first.kill()
+            assert second.result(20).pid != first.pid
+            second.result().discard()
+        first.sock.close()
+
+
+def test_workers_that_hold_more_than_is_allowed_leave_no_room():
+    with Pool(warm=0, memory=1) as pool:
+        first = pool.lease()
+        assert 0 < pool.used < 64 * 1024 * 1024
+        with pytest.raises(WorkerDiedError, match=r"is the limit of the pool.*Pool\(memory="):
+            pool.lease()
+        first.discard()
+        assert first.wait(10)
+        pool.lease().discard()
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP, "said something"])
+def test_a_warm_worker_that_came_to_harm_is_not_leased(harm):
+    with Pool(warm=0) as pool:
+        worker = pool._fork()
+        if harm == "said something":
+            worker.sock.close()
+            worker.sock, other = socket.socketpair()
+            other.send(b"x")
+            other.close()
+        else:
+            os.kill(worker.pid, harm)
+            while worker.healthy:
+                pass
+        if worker.alive:
+            pool._idle.append(worker)
+        leased = pool.lease()
+        assert leased.pid != worker.pid
+        assert worker.wait(10)
+        worker.sock.close()
+        leased.discard()
+
+
+async def test_a_worker_that_dies_before_it_is_ready_is_replaced_if_it_was_a_warm_one():
+    with Pool(warm=1) as pool:
+        pool.lease().discard()
+        while not pool._idle:
+            await asyncio.sleep(0)
+        runner = ProcessRunner("s", pool=pool)
+        worker = pool._take_idle()
+        assert worker.warm
+        # After it was looked at, and before it has read anything.
+        real, pool.lease = pool.lease, lambda: worker
+        os.kill(worker.pid, signal.SIGSTOP)
+        starting = asyncio.create_task(runner.start())
+        while runner._starting.locked() is False:
+            await asyncio.sleep(0)
+        worker.kill()
+        pool.lease = real
+        await starting
+        assert runner.pid != worker.pid
+        await runner.aclose()
+
+
 def test_a_worker_whose_host_lets_go_of_it_ends(pool):
     worker = pool.lease()
     worker.sock.close()
@@ -54,7 +122,7 @@ def test_a_worker_whose_host_lets_go_of_it_ends(pool):
 
 def test_a_zygote_that_died_is_replaced(pool):
     first = pool.lease()
-    pool._process.kill()
+    os.kill(pool._forker.pid, signal.SIGKILL)
     assert first.wait(10)  # it dies with its zygote
     second = pool.lease()
     assert second.alive

@@ -7,7 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrepl3.config import ExecutorConfig, Isolation, Limits, check_isolation, with_limits
+from pyrepl3.config import (
+    ExecutorConfig,
+    Isolation,
+    Limits,
+    check_isolation,
+    check_worker,
+    with_limits,
+)
 from pyrepl3.engine.checkers import OnFirstUse
 from pyrepl3.engine.options import Options
 from pyrepl3.engine.runners import run_here, run_in_worker
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from pyrepl3.isolate.pool import Pool
     from pyrepl3.isolate.process import ProcessRunner
     from pyrepl3.ports import Asker, Durability, Observer, Runner, Stage, Store
     from pyrepl3.run.host import LoopHost
@@ -38,6 +46,9 @@ def open_session(
     process: bool | None = None,
     recompute: bool = False,
     isolation: Isolation = "none",
+    preload: Sequence[str] = (),
+    python: Path | str | None = None,
+    pool: Pool | None = None,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -56,11 +67,15 @@ def open_session(
     ``isolation``: "process" runs the cells in a process of their own, which may be stopped whatever it
     does, and may die: the session goes on from its last epoch, in memory if it has no name. Values cross as
     text, or by ``fetch``; ``stages`` do not. "confined" is not built yet.
+    ``preload`` names modules that the worker is to have imported already, ``python`` is the interpreter that
+    it is to be, of a virtual environment, say (3.12 or later; see docs/how-to/workers.md). Sessions that ask
+    for the same share what was loaded; or say ``pool``, a Pool of your own.
 
     Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
     process can be had. Raises ValueError for what does not go together.
     """
     check_isolation(isolation, limits, stages)
+    check_worker(isolation, preload=preload, python=python, pool=pool)
     return Opening(
         name,
         Options(
@@ -75,6 +90,9 @@ def open_session(
             process=process,
             recompute=recompute,
             isolation=isolation,
+            preload=preload,
+            python=python,
+            pool=pool,
         ),
     )
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyrepl3.config import ExecutorConfig, Isolation, Limits
+    from pyrepl3.isolate.pool import Pool
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
 
 
@@ -28,3 +29,6 @@ class Options:
     process: bool | None
     recompute: bool
     isolation: Isolation
+    preload: Sequence[str] = ()
+    python: Path | str | None = None
+    pool: Pool | None = None

@@ -53,7 +53,8 @@ def run_in_worker(
     name: str | None, options: Options, durability: Durability | None, *, file: str
 ) -> tuple[ProcessRunner, str]:
     """A runner in a worker process, not started yet; and the name of the session."""
-    from pyrepl3.isolate.process import ProcessRunner  # noqa: PLC0415  only where asked for
+    from pyrepl3.isolate.pool import shared_pool  # noqa: PLC0415  only where asked for
+    from pyrepl3.isolate.process import ProcessRunner  # noqa: PLC0415
 
     limits = options.limits
     if limits is None and options.config is not None:
@@ -61,6 +62,7 @@ def run_in_worker(
     name = name or f"session-{next(_unnamed)}"
     runner = ProcessRunner(
         name,
+        pool=options.pool or shared_pool(options.python, options.preload),
         config=options.config,
         limits=limits,
         ask=options.ask,

@@ -20,8 +20,12 @@ def make_setup(
     asks: bool,
     keeps: bool,
     file: str,
+    own_path: bool,
 ) -> Setup:
-    """The first message to a worker. It has our directory, path, arguments and environment."""
+    """The first message to a worker. It has our directory, arguments and environment, and our path.
+
+    ``own_path``: of another interpreter, whose own path is the one to search.
+    """
     try:
         directory = os.getcwd()  # noqa: PTH109
     except OSError:  # it was removed
@@ -33,7 +37,7 @@ def make_setup(
         asks=asks,
         keeps=keeps,
         directory=directory,
-        path=tuple(sys.path),
+        path=None if own_path else tuple(sys.path),
         arguments=tuple(sys.argv),
         environment=dict(os.environ),
         file=file,

@@ -133,7 +133,8 @@ class _Worker:
         os.environ.update(setup.environment)
         with suppress(OSError):  # gone, or not to be entered: the cell's own open() will say so
             os.chdir(setup.directory or "/")
-        sys.path[:] = setup.path
+        if setup.path is not None:
+            sys.path[:] = setup.path
         sys.argv[:] = setup.arguments or ("",)
 
     def run(self) -> None:

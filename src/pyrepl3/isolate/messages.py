@@ -58,7 +58,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     """The first message: what the session needs. Answer: Ready.
 
     ``asks``: somebody answers ``input()``. ``keeps``: what steps come to is kept.
-    ``file``: what ``__main__.__file__`` is to be.
+    ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
     """
 
     name: str
@@ -67,7 +67,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     asks: bool = False
     keeps: bool = False
     directory: str = ""
-    path: tuple[str, ...] = ()
+    path: tuple[str, ...] | None = None
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
     file: str = ""

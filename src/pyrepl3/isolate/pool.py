@@ -1,4 +1,4 @@
-"""Workers to lease: a socket to each out, and how it ended. Keeps some warm, and a limit on their number.
+"""Workers to lease: a socket to each out, and how it ended. Keeps some warm, and limits on them.
 
 One zygote stands behind a pool and forks them. A pool is used from any thread; a forked child of the host
 does not use its parent's.
@@ -6,30 +6,28 @@ does not use its parent's.
 
 from __future__ import annotations
 
-import array
-import json
 import os
-import queue
+import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pyrepl3.errors import WorkerDiedError
-from pyrepl3.isolate import zygote
+from pyrepl3.isolate.forker import Forker
+from pyrepl3.run.usage import is_stopped, private_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-_START = 60.0  # seconds that a zygote may take, which imports what is to be preloaded
-_FORK = 10.0
-_ENV = ("HOME", "LANG", "LANGUAGE", "PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 MOST = 1024
 """Workers at once."""
+_LOOK = 0.1  # seconds between two looks at the memory of workers, while somebody waits for some
 
 
 class Worker:
@@ -40,6 +38,8 @@ class Worker:
         self.pid = pid
         self.status: int | None = None
         """The wait status, once it has ended."""
+        self.warm = False
+        """Whether it was forked before anybody asked for it."""
         self._pool = pool
         self._lock = threading.Lock()
         self._told: Callable[[int], object] | None = None
@@ -73,6 +73,20 @@ class Worker:
         """End it and what it has started, now."""
         self.signal(signal.SIGKILL)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it waits for its Setup: it lives, is not stopped, and has said nothing yet."""
+        if not self.alive or is_stopped(self.pid):
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def discard(self) -> None:
+        """End it, and let go of it."""
+        self.kill()
+        self.sock.close()
+
     def wait(self, seconds: float) -> bool:
         """Wait for its end. Whether it has ended."""
         return self._over.wait(seconds)
@@ -89,10 +103,14 @@ class Worker:
 
 
 class Pool:
-    """Leases workers. ``preload`` names modules that the zygote imports, so that sessions have them at once.
+    """Leases workers to sessions: ``open_session(pool=…)``. Any thread. Close it, or enter and leave it.
 
-    ``warm`` workers wait, forked already. ``most`` may live at once. Closed at the end of the process; the
-    kernel closes it where that is killed.
+    ``preload`` names modules that are imported once, so that sessions have them at once. ``warm`` workers
+    wait, forked already; those that are not well are replaced. ``most`` may live at once, and ``memory`` is
+    what all may hold in bytes of their own (None: no limit): above, nothing new is leased; ``wait`` seconds
+    long a lease waits for room. ``python``: the interpreter, of an environment of its own if need be (None:
+    this one): Python 3.12 or later, with msgspec and blake3 unless it is of the same version as this one.
+    Closed at the end of the process; the kernel closes it where that is killed.
     """
 
     def __init__(
@@ -101,25 +119,36 @@ class Pool:
         preload: Sequence[str] = (),
         warm: int = 1,
         most: int = MOST,
-        python: str = sys.executable,
+        memory: int | None = None,
+        wait: float = 0.0,
+        python: Path | str | None = None,
     ) -> None:
+        if isinstance(preload, str):
+            raise TypeError(f"preload takes names of modules, not the string {preload!r}")
         self.preload = tuple(preload)
         self.most = most
+        self.memory = memory
+        self.python = None if python is None or str(python) == sys.executable else str(python)
+        self._wait = wait
         self._warm = warm
-        self._python = python
         self._pid = os.getpid()
         self._forking = threading.RLock()
         """Held while the zygote is asked."""
         self._lock = threading.Lock()
         """Held for a moment; also by who hears of ends, so never while something is waited for."""
+        self._ended = threading.Condition(self._lock)
         self._early: dict[int, int] = {}  # ends of workers that were not known yet
-        self._process: subprocess.Popen[bytes] | None = None
-        self._sock: socket.socket | None = None
-        self._replies: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._forker = Forker(self.python, self.preload, self._heard_end)
         self._workers: dict[int, Worker] = {}
         self._idle: deque[Worker] = deque()
         self._filling = False
         self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def lease(self) -> Worker:
         """A worker that nobody else has: a warm one, or a new one. Blocks for the fork.
@@ -130,52 +159,49 @@ class Pool:
         worker = self._take_idle()
         if worker is None:
             with self._forking:
+                self._wait_for_room()
                 worker = self._fork()
         self._fill_later()
         return worker
 
     def _take_idle(self) -> Worker | None:
-        with self._lock:
-            while self._idle:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
                 worker = self._idle.popleft()
-                if worker.alive:
-                    return worker
-        return None
+            if worker.healthy:
+                return worker
+            worker.discard()
 
     @property
     def count(self) -> int:
         """How many workers live, warm ones included."""
         return len(self._workers)
 
+    @property
+    def used(self) -> int:
+        """Bytes that workers hold, each for itself; what they share with their zygote is not in it."""
+        return sum(private_bytes(pid) or 0 for pid in list(self._workers))
+
     def forget(self, worker: Worker) -> None:
         """It has ended."""
-        with self._lock:
+        with self._ended:
             self._workers.pop(worker.pid, None)
             if worker in self._idle:
                 self._idle.remove(worker)
                 worker.sock.close()
+            self._ended.notify_all()
 
     def close(self) -> None:
         """End the zygote and every worker. Idempotent."""
-        with self._lock:
+        with self._ended:
             self._closed = True
-            process, self._process = self._process, None
-            sock, self._sock = self._sock, None
             for worker in self._idle:
                 worker.sock.close()
             self._idle.clear()
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        if process is not None:
-            try:
-                process.wait(_FORK)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    # --- the zygote -------------------------------------------------------------------------------
+            self._ended.notify_all()
+        self._forker.close()
 
     def _check(self) -> None:
         if self._closed:
@@ -183,126 +209,47 @@ class Pool:
         if self._pid != os.getpid():
             raise WorkerDiedError("this pool of workers belongs to the parent process")
 
-    def _fork(self) -> Worker:
+    def _full(self) -> str:
+        """Why there is no room for one more; "": there is."""
         if len(self._workers) >= self.most:
-            raise WorkerDiedError(
+            return (
                 f"{self.most} worker processes are running, which is the limit of the pool: "
                 "close a session, or raise Pool(most=…)"
             )
-        for again in (True, False):
-            self._ensure()
-            ours, theirs = socket.socketpair()
-            try:
-                pid = self._ask(theirs)
-            except (OSError, queue.Empty) as error:
-                ours.close()
-                self._drop()
-                if again:  # it has been killed: another one takes its place
-                    continue
-                raise WorkerDiedError(f"no worker process could be started: {error}") from error
-            finally:
-                theirs.close()
-            if not pid:
-                ours.close()
-                raise WorkerDiedError(
-                    "no worker process could be started: the system has no more processes"
-                )
-            worker = Worker(ours, pid, self)
-            with self._lock:
-                status = self._early.pop(pid, None)
-                if status is None:
-                    self._workers[pid] = worker
-            if status is not None:
-                worker.ended(status)
-            return worker
-        raise AssertionError("unreachable")
-
-    def _ask(self, theirs: socket.socket) -> int:
-        assert self._sock is not None
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
-        self._sock.sendmsg([b"F"], rights)
-        pid = self._replies.get(timeout=_FORK)
-        if pid < 0:
-            raise BrokenPipeError("the process that forks workers has ended")
-        return pid
-
-    def _ensure(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
-        self._drop()
-        ours, theirs = socket.socketpair()
-        settings = {
-            "path": sys.path,
-            "preload": self.preload,
-            "socket": theirs.fileno(),
-            "host": os.getpid(),
-        }
-        code = (
-            "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']; "
-            "from pyrepl3.isolate.zygote import main; main()"
-        )
-        try:
-            self._process = subprocess.Popen(
-                [self._python, "-I", "-c", code, json.dumps(settings)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={
-                    name: value
-                    for name, value in os.environ.items()
-                    if name in _ENV or name.startswith("LC_")
-                },
-                start_new_session=True,  # no terminal: Ctrl-C there is for the host to judge
+        if self.memory is not None and (used := self.used) >= self.memory:
+            return (
+                f"worker processes hold {used:,} bytes, and {self.memory:,} is the limit of the "
+                "pool: close a session, or raise Pool(memory=…)"
             )
-        except OSError as error:
+        return ""
+
+    def _wait_for_room(self) -> None:
+        until = time.monotonic() + self._wait
+        while full := self._full():
+            left = until - time.monotonic()
+            if left <= 0:
+                raise WorkerDiedError(full)
+            with self._ended:
+                self._ended.wait(min(left, _LOOK))  # memory is given back without a word
+            self._check()
+
+    def _fork(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        try:
+            pid = self._forker.fork(theirs)
+        except BaseException:
             ours.close()
-            raise WorkerDiedError(f"no worker process could be started: {error}") from error
+            raise
         finally:
             theirs.close()
-        self._sock = ours
-        self._replies = queue.SimpleQueue()
-        threading.Thread(
-            target=self._listen, args=(ours, self._replies), name="pyrepl3-pool", daemon=True
-        ).start()
-        try:
-            ready = self._replies.get(timeout=_START)
-        except queue.Empty:
-            ready = -1
-        if ready < 0:
-            self._drop()
-            raise WorkerDiedError("the process that forks workers did not start; see stderr")
-
-    def _drop(self) -> None:
-        process, self._process = self._process, None
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def _listen(self, sock: socket.socket, replies: queue.SimpleQueue[int]) -> None:
-        """Hear what the zygote reports. On a thread of its own."""
-        size = zygote.REPORT.size
-        held = b""
-        mine: set[int] = set()
-        with suppress(OSError):
-            while data := sock.recv(4096):
-                held += data
-                while len(held) >= size:
-                    kind, pid, status = zygote.REPORT.unpack(held[:size])
-                    held = held[size:]
-                    if kind == zygote.EXITED:
-                        mine.discard(pid)
-                        self._heard_end(pid, status)
-                    else:
-                        if kind == zygote.FORKED and pid:
-                            mine.add(pid)
-                        replies.put(pid)
-        replies.put(-1)
-        for pid in mine:  # they die with the zygote
-            self._heard_end(pid, signal.SIGKILL)
+        worker = Worker(ours, pid, self)
+        with self._lock:
+            status = self._early.pop(pid, None)
+            if status is None:
+                self._workers[pid] = worker
+        if status is not None:
+            worker.ended(status)
+        return worker
 
     def _heard_end(self, pid: int, status: int) -> None:
         with self._lock:
@@ -324,33 +271,36 @@ class Pool:
     def _fill(self) -> None:
         try:
             while True:
-                if self._closed or len(self._idle) >= self._warm or self.count >= self.most:
+                if self._closed or len(self._idle) >= self._warm:
                     return
                 with self._forking:
+                    if self._full():
+                        return
                     worker = self._fork()
+                worker.warm = True
                 with self._lock:
                     if not self._closed:
-                        self._idle.append(worker)
+                        self._idle.append(worker)  # whoever takes it looks how it is
                         continue
-                worker.kill()
-                worker.sock.close()
+                worker.discard()
         except WorkerDiedError:
             return  # whoever leases one is told
         finally:
             self._filling = False
 
 
-_shared: Pool | None = None
+_shared: dict[tuple[str | None, tuple[str, ...]], Pool] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pool() -> Pool:
-    """The pool of this process, made when first asked for and closed at its end."""
-    global _shared  # noqa: PLW0603  one a process, as the zygote is
+def shared_pool(python: Path | str | None = None, preload: Sequence[str] = ()) -> Pool:
+    """The pool of this process for this kind, made when first asked for and closed at its end."""
+    key = None if python is None else str(python), tuple(preload)
     with _shared_lock:
-        if _shared is None or _shared._pid != os.getpid():  # noqa: SLF001  its own module
+        pool = _shared.get(key)
+        if pool is None or pool._pid != os.getpid():  # noqa: SLF001  its own module
             import atexit  # noqa: PLC0415
 
-            _shared = Pool()
-            atexit.register(_shared.close)
-        return _shared
+            pool = _shared[key] = Pool(python=python, preload=preload)
+            atexit.register(pool.close)
+        return pool

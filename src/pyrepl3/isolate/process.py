@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,14 @@ from pyrepl3.isolate.guard import Guard
 from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
+from pyrepl3.isolate.stopping import escalate
 from pyrepl3.isolate.values import unpack_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pyrepl3.config import ExecutorConfig, Limits
+    from pyrepl3.isolate.pool import Worker
     from pyrepl3.ports import Asker, Durability, Observer, Pace
     from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot
 
@@ -66,7 +67,7 @@ class ProcessRunner:
         self.revive: Callable[[Restorer], Awaitable[int]] | None = None
         self.when_died: Callable[[str], object] | None = None
         self.unheld: dict[str, str] = {}
-        self._pool = pool
+        self._pool = pool or shared_pool()
         self._config = config
         self._limits = limits
         self._ask = ask
@@ -241,11 +242,19 @@ class ProcessRunner:
             return link
 
     async def _start(self) -> Link:
-        pool = self._pool or shared_pool()
-        try:
-            worker = await asyncio.to_thread(pool.lease)
-        except OSError as error:
-            raise WorkerDiedError(f"no worker process could be started: {error}") from error
+        while True:
+            try:
+                worker = await asyncio.to_thread(self._pool.lease)
+            except OSError as error:
+                raise WorkerDiedError(f"no worker process could be started: {error}") from error
+            try:
+                return await self._set_up(worker)
+            except WorkerDiedError:
+                # One that had waited may have come to harm meanwhile: another one then.
+                if not worker.warm or worker.alive:
+                    raise
+
+    async def _set_up(self, worker: Worker) -> Link:
         link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
         link.when_over = self._over
         setup = make_setup(
@@ -255,6 +264,7 @@ class ProcessRunner:
             asks=self._ask is not None,
             keeps=self._durability is not None,
             file=self._file,
+            own_path=self._pool.python is not None,
         )
         try:
             link.post(setup)
@@ -340,32 +350,8 @@ class ProcessRunner:
     # --- stopping ---------------------------------------------------------------------------------
 
     def _escalate(self, flight: Flight) -> None:
-        """See to it that a cell which is to stop does: sooner or later by ending its worker."""
-        link = self._link
-        if flight.over or link is None:
-            return
-        if flight.presses > 2:
-            link.end("a cell did not stop")
-        if flight.escalating:
-            return
-        flight.escalating = True
-        grace = self._grace
-
-        def unheard(do: Callable[[], object]) -> None:
-            if not flight.over and not flight.heard:
-                do()
-
-        def kill() -> None:
-            if not flight.over:
-                link.end("a cell did not stop")
-
-        later = self._loop.call_later
-        flight.timers += (
-            later(grace / 4, unheard, lambda: link.worker.signal(signal.SIGINT)),
-            later(grace, unheard, kill),
-            # It has stages of its own, a second each (run/cancel.py).
-            later(3 * grace + 0.25, kill),
-        )
+        if self._link is not None:
+            escalate(self._link, flight, self._grace)
 
     def _guard(self, link: Link, flight: Flight) -> None:
         """Watch the limits of a cell from here, too."""

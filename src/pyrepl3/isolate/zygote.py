@@ -11,7 +11,6 @@ import array
 import ctypes
 import gc
 import importlib
-import json
 import os
 import select
 import signal
@@ -28,17 +27,16 @@ FORKED, EXITED, READY = b"F", b"X", b"R"
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG
 
 
-def main() -> None:
-    """Serve the host's socket, whose descriptor and more are the arguments, until the host is gone."""
-    settings = json.loads(sys.argv[1])
-    sys.path[:] = settings["path"]
+def main(settings: dict[str, Any]) -> None:
+    """Serve the host's socket, whose descriptor and more are the settings, until the host is gone."""
     sys.argv[:] = [""]
     for name in settings["preload"]:
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  a module of the user's; sessions go without
             sys.stderr.write(f"pyrepl3: {name} cannot be preloaded: {error}\n")
-    from pyrepl3.isolate import child  # noqa: PLC0415  after the path is set
+    os.close(settings["why"])
+    from pyrepl3.isolate import child  # noqa: PLC0415  much, and after what is preloaded
 
     _warm()
     gc.collect()
@@ -49,10 +47,12 @@ def main() -> None:
 
 def _warm() -> None:
     """Load what every worker needs and imports late."""
-    late = (
-        "encodings.idna linecache pyrepl3.lang.repair pyrepl3.run.checkpoints pyrepl3.run.complete"
-    )
-    for name in (*late.split(), "pyrepl3.run.tracebacks", "pyrepl3.snapshot.engine"):
+    late = """
+        encodings.idna linecache pyrepl3.lang.repair pyrepl3.run.checkpoints pyrepl3.run.complete
+        pyrepl3.run.tracebacks pyrepl3.snapshot.engine pyrepl3.snapshot.work pyrepl3.snapshot.state
+        pyrepl3.snapshot.fingerprint pyrepl3.snapshot.reprs
+    """
+    for name in late.split():
         with suppress(ImportError):
             importlib.import_module(name)
 
@@ -177,7 +177,3 @@ class Zygote:
 def _kill_group(pid: int) -> None:
     with suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()

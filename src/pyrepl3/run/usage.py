@@ -27,6 +27,26 @@ def address_space() -> int | None:
     return _bytes_of(None, 0)
 
 
+def private_bytes(pid: int) -> int | None:
+    """Bytes of memory that only this process holds; None where it cannot be told. Takes some 0.3 ms."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123
+            rows = [row.split() for row in file if row.startswith(b"Private_")]
+    except OSError:  # no /proc, or a process that has just ended
+        return None
+    return 1024 * sum(int(row[1]) for row in rows)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal; False where it cannot be told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
+            # The name before it is in brackets, and may hold any of them.
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):  # no /proc, or a process that has just ended
+        return False
+
+
 def _bytes_of(pid: int | None, field: int) -> int | None:
     try:
         # Unbuffered: limits look twenty times a second.
