@@ -113,6 +113,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.isolate.pool import Pool as Pool
     from pyrepl3.lang.cache import CompilationCache as CompilationCache
     from pyrepl3.lang.modes import explain_mode as explain_mode
+    from pyrepl3.lang.optimize.optimizer import ASTOptimizer as ASTOptimizer
     from pyrepl3.lang.parallel import explain_parallel as explain_parallel
     from pyrepl3.lang.parallel import independent as independent
     from pyrepl3.metrics import ExecutionMetrics as ExecutionMetrics
@@ -292,6 +293,7 @@ _HOMES = {
     "isolate.pool": "Pool",
     "lang.cache": "CompilationCache",
     "lang.modes": "explain_mode",
+    "lang.optimize.optimizer": "ASTOptimizer",
     "lang.parallel": "explain_parallel independent",
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store TypeChecker",

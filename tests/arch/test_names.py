@@ -89,6 +89,7 @@ def test_public_names_are_listed_once_and_shown_by_dir():
 
 def test_the_names_of_the_specification_are_public():
     promised = {
+        "ASTOptimizer",
         "AsyncExecutor",
         "AsyncContextError",
         "CancellationError",

@@ -34,7 +34,7 @@ from pyrepl3.records import ExecutionMode, ModeReport, Placement, Reason
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
 __all__ = [
@@ -88,14 +88,21 @@ def _are_harmless(names: Iterable[str], namespace: Mapping[str, object]) -> bool
     )
 
 
-def explain_mode(source: str, namespace: Mapping[str, object], *, flags: int = 0) -> ModeReport:
+def explain_mode(
+    source: str,
+    namespace: Mapping[str, object],
+    *,
+    flags: int = 0,
+    transform: Callable[[ast.Module], ast.Module] | None = None,
+) -> ModeReport:
     """How and where ``source`` would run with ``namespace``, and every reason, in the text's order.
 
-    Reasons that are values come last. ``flags`` are the inherited ``__future__`` flags. UNKNOWN, with
-    a reason of kind ``"syntax"``, for what does not compile. Never raises.
+    Reasons that are values come last. ``flags`` are the inherited ``__future__`` flags, ``transform`` is
+    what changes the tree before it is compiled. UNKNOWN, with a reason of kind ``"syntax"``, for what
+    does not compile. Raises only what ``transform`` raises.
     """
     try:
-        compiled = compile_cell(source, "<cell>", flags=flags)
+        compiled = compile_cell(source, "<cell>", flags=flags, transform=transform)
     except CompilationError as error:
         reason = Reason(
             kind="syntax",
@@ -107,6 +114,8 @@ def explain_mode(source: str, namespace: Mapping[str, object], *, flags: int = 0
         return ModeReport(mode=ExecutionMode.UNKNOWN, placement="loop", reasons=(reason,))
     mode, placement = place(compiled, namespace)
     tree = parse(source, "<cell>", flags)
+    if transform is not None:
+        tree = transform(tree)
     lines = split_lines(source)
     found: list[tuple[Literal["await", "async_def"], str, ast.expr | ast.stmt]]
     found = [("async_def", node.name, node) for node in find_async_definitions(tree)]

@@ -41,6 +41,12 @@ class Planner:
             self.cache = CompilationCache()
         elif config.enable_compilation_cache:
             self.cache = CompilationCache(config.cache_size, config.cache_bytes)
+        if config is not None and config.enable_ast_optimization:
+            from pyrepl3.lang.optimize.optimizer import (  # noqa: PLC0415  only where it is asked for
+                ASTOptimizer,
+            )
+
+            self.transform = ASTOptimizer().optimize
 
     def compile(self, source: str, filename: str, first_line: int = 1) -> tuple[CompiledCell, bool]:
         """Compiled, and whether it was before; then the file name may be another: see ``renamed``.
@@ -96,7 +102,9 @@ class Planner:
         """Mode and placement of ``source`` with every reason."""
         from pyrepl3.lang.modes import explain_mode  # noqa: PLC0415  on request only
 
-        report = explain_mode(source, self._dict, flags=self._namespace.flags)
+        report = explain_mode(
+            source, self._dict, flags=self._namespace.flags, transform=self.transform
+        )
         if source in self.blocked and report.placement == "loop":
             compiled, _ = self.compile(source, "<cell>")
             if self.decide(compiled, source, beside=False)[1] == "thread":
