@@ -274,8 +274,7 @@ async def _ride(code: CodeType, namespace: dict[str, Any]) -> tuple[bool, Any]:
     try:
         return True, await eval(code, namespace)  # noqa: S307
     except BaseException as error:  # noqa: BLE001  whatever it is, it is raised in its turn
-        traceback = error.__traceback__
-        return False, error.with_traceback(traceback and traceback.tb_next)
+        return False, error
 
 
 async def _drop(lanes: list[Lane]) -> None:
