@@ -42,6 +42,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         CompilationError as CompilationError,
     )
     from pyrepl3.errors import (
+        DebugError as DebugError,
+    )
+    from pyrepl3.errors import (
         DurabilityError as DurabilityError,
     )
     from pyrepl3.errors import (
@@ -160,6 +163,9 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
         Committed as Committed,
     )
     from pyrepl3.records import (
+        DebugServer as DebugServer,
+    )
+    from pyrepl3.records import (
         Delta as Delta,
     )
     from pyrepl3.records import (
@@ -266,6 +272,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     )
     from pyrepl3.run.cancel import ExecutionCancellation as ExecutionCancellation
     from pyrepl3.run.coroutines import CoroutineManager as CoroutineManager
+    from pyrepl3.run.debugger import post_mortem as post_mortem
     from pyrepl3.run.display import display as display
     from pyrepl3.run.executor import AsyncExecutor as AsyncExecutor
     from pyrepl3.run.fds import capture_fds as capture_fds
@@ -285,7 +292,7 @@ _HOMES = {
     "engine.stored": "export_session import_session",
     "errors": (
         "AsyncContextError CancellationError CellIdError CheckerError CompilationError "
-        "DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "
+        "DebugError DurabilityError EpochNotFoundError ExecutionError LimitExceededError LostValueError "
         "MissingExtraError NamespaceError PyREPL3Error RemoteError ReplayedError SessionClosedError "
         "SessionError SessionExistsError SessionInUseError SessionNotFoundError SourceError StaleBaseError "
         "StepError StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
@@ -298,14 +305,15 @@ _HOMES = {
     "metrics": "ExecutionMetrics",
     "ports": "Asker Durability Observer Runner Stage Store TypeChecker",
     "records": (
-        "Asked Blocked Cell CellFlow CheckReport Collected Committed Delta Diagnostic Difference "
-        "Display Done Epoch Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted "
+        "Asked Blocked Cell CellFlow CheckReport Collected Committed DebugServer Delta Diagnostic "
+        "Difference Display Done Epoch Event ExecutionMode Failed Finished FlowEdge Graph Hint Interrupted "
         "KeptName Line LogEntry ModeReport Names Notice Outcome Output ParallelReport "
         "ParallelStatement PastCell Placement Reason Receipt Replayed Restored Slice Snapshot "
         "StaleCell Started TaskInfo"
     ),
     "run.cancel": "ExecutionCancellation",
     "run.coroutines": "CoroutineManager",
+    "run.debugger": "post_mortem",
     "run.display": "display",
     "run.executor": "AsyncExecutor",
     "run.fds": "capture_fds",

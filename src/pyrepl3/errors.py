@@ -21,7 +21,8 @@
     │   ├── SessionNotFoundError   no session of that name in the store
     │   ├── SessionExistsError     there is one already, where a new one was to be made
     │   ├── StaleBaseError         the cell was made for another epoch than the current one
-    │   └── CellIdError            a cell id that is used, or cannot be
+    │   ├── CellIdError            a cell id that is used, or cannot be
+    │   └── DebugError             the debugger cannot be had, or not like this
     ├── LostValueError             also a NameError: a name that a restore could not bring back
     ├── StoreError                 reading or writing the store failed
     │   ├── EpochNotFoundError     the session has no epoch of that number
@@ -227,6 +228,10 @@ class StaleBaseError(SessionError):
 
 class CellIdError(SessionError):
     """A cell id that another text has used, or that cannot be one."""
+
+
+class DebugError(SessionError):
+    """The debugger cannot be had, or not as asked; the session goes on."""
 
 
 class LostValueError(PyREPL3Error, NameError):

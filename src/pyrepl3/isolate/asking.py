@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pyrepl3.records import (
+    Breakpoint,
     Check,
     Complete,
+    Debug,
+    DebugServer,
     Explain,
     ExplainParallel,
     Fetch,
@@ -46,6 +51,10 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
             return "check", Looked, source, 0
         case Types():
             return "types", dict[str, str], "", 0
+        case Debug(port=port):
+            return "debug", DebugServer, "", port
+        case Breakpoint():
+            return "breakpoint", type(None), msgspec.json.encode(question).decode(), 0
 
 
 def from_wire(message: Ask) -> Question | None:
@@ -69,5 +78,9 @@ def from_wire(message: Ask) -> Question | None:
             return Check(source=message.text)
         case "types":
             return Types()
+        case "debug":
+            return Debug(port=message.cursor)
+        case "breakpoint":
+            return msgspec.json.decode(message.text, type=Breakpoint)
         case "stack":
             return None

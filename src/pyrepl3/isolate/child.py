@@ -30,7 +30,7 @@ from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value
-from pyrepl3.records import Fetch, Notes, Tasks
+from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrepl3.isolate.channel import Part
-    from pyrepl3.records import Delta
+    from pyrepl3.records import Delta, Question
 
     type Reply = Callable[[Any, BaseException | None], None]
 
@@ -261,6 +261,8 @@ class _Worker:
                 case Tasks() | Notes():
                     asked = question
                     return self._runner.call(lambda: executor.ask(asked), reply)
+                case Debug() | Breakpoint():
+                    return self._beside(question, reply)
                 # What needs no loop is answered here: the other one may be held by a cell.
                 case None:
                     found = describe_stacks()
@@ -271,6 +273,19 @@ class _Worker:
         except Exception as error:  # noqa: BLE001  the host wants to know
             return reply(None, error)
         return reply(found, None)
+
+    def _beside(self, question: Question, reply: Reply) -> None:
+        """Answer on a thread of its own: it takes a while, and the loop may be stopped by it."""
+
+        def work() -> None:
+            found, problem = None, None
+            try:
+                found = answer(question, self._runner.executor, Group())
+            except Exception as error:  # noqa: BLE001  the host wants to know
+                problem = error
+            reply(found, problem)
+
+        threading.Thread(target=work, name="pyrepl3-answer", daemon=True).start()
 
     def _fetch(self, name: str) -> bytes:
         names = self._manager.get_for_execution()

@@ -105,6 +105,8 @@ type Asks = Literal[
     "parallel",
     "notes",
     "stack",
+    "debug",
+    "breakpoint",
     "check",
     "types",
 ]

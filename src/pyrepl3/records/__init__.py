@@ -62,8 +62,11 @@ from pyrepl3.records.outcomes import (
 )
 from pyrepl3.records.past import Difference, LogEntry
 from pyrepl3.records.questions import (
+    Breakpoint,
     Check,
     Complete,
+    Debug,
+    DebugServer,
     Explain,
     ExplainParallel,
     Fetch,
@@ -90,6 +93,7 @@ __all__ = [
     "Asked",
     "Blob",
     "Blocked",
+    "Breakpoint",
     "Buffer",
     "CHUNK",
     "Cell",
@@ -98,6 +102,8 @@ __all__ = [
     "Collected",
     "Committed",
     "Complete",
+    "Debug",
+    "DebugServer",
     "Delta",
     "Diagnostic",
     "DiagnosticKind",

@@ -60,6 +60,45 @@ class Types(Record, frozen=True, kw_only=True):
     """Ask for the types of the user's names. Answer: ``{name: type}``, in the order of binding."""
 
 
+class Debug(Record, frozen=True, kw_only=True):
+    """Ask for a debug server on ``port`` (0: any). Answer: a DebugServer. Raises DebugError."""
+
+    port: int = 0
+
+
+class DebugServer(Record, frozen=True, kw_only=True):
+    """Where a client of the Debug Adapter Protocol attaches; ``folder`` has the sources of cells."""
+
+    host: str
+    port: int
+    folder: str
+
+
+class Breakpoint(Record, frozen=True, kw_only=True):
+    """Ask to stop at ``line`` of the code of ``filename``. Answer: None. Raises DebugError.
+
+    ``condition``: an expression. ``hits``: ``"3"`` the third time, ``">= 3"``, ``"% 3"`` each third.
+    ``log``: does not stop, tells the client this text, with ``{expressions}``. ``clear``: take it away.
+    """
+
+    filename: str
+    line: int
+    condition: str | None = None
+    hits: str | None = None
+    log: str | None = None
+    clear: bool = False
+
+
 type Question = (
-    Fetch | Variables | Tasks | Complete | Explain | ExplainParallel | Notes | Check | Types
+    Fetch
+    | Variables
+    | Tasks
+    | Complete
+    | Explain
+    | ExplainParallel
+    | Notes
+    | Check
+    | Types
+    | Debug
+    | Breakpoint
 )

@@ -54,6 +54,9 @@ TICK = 0.05  # seconds between two looks at a cell that is being stopped
 _lock = threading.RLock()
 
 
+STOPPING: list[Callable[[Execution], object]] = []
+"""Called when a cell is to stop: by a debugger that may hold it."""
+
 # --- asking for it ------------------------------------------------------------------------------------
 
 
@@ -78,6 +81,8 @@ def request_stop(execution: Execution, reason: LimitExceededError | None = None)
             MONITOR.disarm(execution)
             return False
         _deliver(execution, stop)
+        for tell in STOPPING:
+            tell(execution)
         WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
         return True
 

@@ -118,6 +118,16 @@ class CellRunner:
         self._running.clear()
         self._group = Group()
 
+    @property
+    def group(self) -> Group:
+        """What cells that run here now have in common. Any thread."""
+        return self._group
+
+    def add_stage(self, stage: Stage) -> None:
+        """Enter ``stage`` around each cell that begins from now on, inside those there are. Any thread."""
+        self._stages = (*self._stages, stage)
+        self._guarded = True
+
     # --- one cell -----------------------------------------------------------------------------------
 
     def _go(self, execution: Execution) -> Result | Awaitable[Result]:

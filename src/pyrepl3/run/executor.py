@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
     from pyrepl3.records import Delta, Event, ModeReport, Outcome, Question, Snapshot
     from pyrepl3.run.checkpoints import Checkpoints
+    from pyrepl3.run.debugger import Debugging
     from pyrepl3.run.evaluator import Result
     from pyrepl3.run.imports import ImportController
     from pyrepl3.run.routes import Place
@@ -101,6 +102,7 @@ class AsyncExecutor(CellRunner):
         self._observe = observe
         self._routing = Routing()
         self._kept: Checkpoints | None = None
+        self._debugging: Debugging | None = None
         self.imports: ImportController | None = None
         if config is not None:
             self._apply(config)
@@ -266,6 +268,15 @@ class AsyncExecutor(CellRunner):
         """Replace the namespace. Returns what could not come back: name to reason."""
         return self._checkpoints().restore(snapshot)
 
+    @property
+    def debugging(self) -> Debugging:
+        """The debugger of these cells; nothing of it is there before this is first asked for."""
+        if self._debugging is None:
+            from pyrepl3.run.debugger import Debugging  # noqa: PLC0415  who debugs pays
+
+            self._debugging = Debugging(self)
+        return self._debugging
+
     def _checkpoints(self) -> Checkpoints:
         if self._kept is None:
             from pyrepl3.run.checkpoints import Checkpoints  # noqa: PLC0415  durable sessions only
@@ -300,6 +311,8 @@ class AsyncExecutor(CellRunner):
         self.coroutines.cleanup()
         if self.imports is not None:
             self.imports.release()
+        if self._debugging is not None:
+            self._debugging.close()
         self._routing.close()
         # Its traceback holds the frames of whoever called us, and with them this executor, for ever.
         self._dict.pop("_last_exception", None)

@@ -20,6 +20,14 @@ _SPARED = {
     "<frozen importlib._bootstrap_external>",
 }
 _known: dict[str, bool] = {}
+_folders: tuple[str, ...] = (_OURS, _ASYNCIO)
+
+
+def spare(folder: str) -> None:
+    """Never interrupt code of ``folder`` either, from now on."""
+    global _folders  # noqa: PLW0603  replaced whole: other threads read it
+    _folders = (*_folders, folder + "/")
+    _known.clear()
 
 
 def is_spared(filename: str) -> bool:
@@ -28,7 +36,7 @@ def is_spared(filename: str) -> bool:
     if spared is None:
         if len(_known) > 10_000:  # cells have a file name each
             _known.clear()
-        spared = _known[filename] = is_engine(filename) or filename in _SPARED
+        spared = _known[filename] = filename in _SPARED or filename.startswith(_folders)
     return spared
 
 

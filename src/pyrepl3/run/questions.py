@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import NamespaceError
 from pyrepl3.records import (
+    Breakpoint,
     Check,
     Complete,
+    Debug,
     Explain,
     ExplainParallel,
     Fetch,
@@ -59,3 +61,7 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             from pyrepl3.run.typetext import describe_types  # noqa: PLC0415  only where asked for
 
             return describe_types(names, executor.namespace.namespace)
+        case Debug(port=port):
+            return executor.debugging.listen(port)
+        case Breakpoint():
+            return executor.debugging.set(question)

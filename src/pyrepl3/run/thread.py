@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CancellationError, NamespaceError, WorkerDiedError
-from pyrepl3.records import Fetch, Finished, Interrupted, Notice
+from pyrepl3.records import Breakpoint, Debug, Fetch, Finished, Interrupted, Notice
 from pyrepl3.run.calls import Awaited, Call
 from pyrepl3.run.cancel import GRACE, TICK, claim
 from pyrepl3.run.coroutines import find_tasks
@@ -15,6 +15,7 @@ from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.host import LAST, LoopHost
 from pyrepl3.run.outcomes import make_outcome
+from pyrepl3.run.questions import answer
 from pyrepl3.run.routes import find_thread_bound
 from pyrepl3.run.tracebacks import format_error
 
@@ -214,6 +215,10 @@ class ThreadRunner:
                 return names[question.name]
             except KeyError:
                 raise NamespaceError(f"no name {question.name!r} in this session") from None
+        if isinstance(
+            question, (Debug, Breakpoint)
+        ):  # it blocks, and the loop may be stopped by it
+            return await asyncio.to_thread(answer, question, self.executor, self.executor.group)
         return await self._call(lambda: self.executor.ask(question))
 
     async def aclose(self) -> None:
