@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     hidden,
     kept,
+    parallel,
     startup,
     steps,
     store,
@@ -37,6 +38,7 @@ PARTS = (
     "checkpoints",
     "hidden",
     "check",
+    "parallel",
     "spec",
 )
 
@@ -78,6 +80,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         growth.run(
             report, cells=2_500 if quick else 10_000, kept=0 if quick else 2_000, kinds=kinds
         )
+    elif part == "parallel":
+        parallel.run(report, rounds=5 if quick else 20)
     elif part == "checkpoints":
         checkpoints.run(report, quick=quick)
     elif part == "store":
