@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -64,6 +64,28 @@ class ImportPolicy(_Settings, frozen=True, kw_only=True):
     allow: bool = True
     allowed: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
+
+
+class Policy(_Settings, frozen=True, kw_only=True):
+    """What the code of a confined session may do beside computing. By default: nothing outside its workdir.
+
+    ``read`` and ``write``: absolute paths of files and directories (with all beneath); ``write`` implies
+    reading. The interpreter, its packages and the system's libraries may be read always. ``subprocesses``:
+    it may start programs, behind the same walls. ``environment``: the variables that it sees beside
+    harmless ones (``PATH``, the language). ``imports``: as ``ExecutorConfig`` has it; a policy, no wall.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    subprocesses: bool = False
+    environment: Mapping[str, str] = {}
+    imports: ImportPolicy | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("read", "write"):
+            for path in getattr(self, name):
+                if not path.startswith("/"):
+                    raise ValueError(f"Policy.{name} takes absolute paths, not {path!r}")
 
 
 class ExecutorConfig(_Settings, frozen=True, kw_only=True):
@@ -148,22 +170,29 @@ def unlimited(*, denied: Iterable[str] = ()) -> ExecutorConfig:
     )
 
 
-def check_isolation(isolation: str, limits: Limits | None, stages: Sequence[object]) -> None:
-    """Raise ValueError for what cannot be had, or does not go together."""
-    if isolation == "confined":
-        raise ValueError(
-            'isolation="confined" is not built yet, and nothing runs unconfined by mistake: '
-            'isolation="process" gives a worker process with the rights of this one'
-        )
-    if isolation not in ("none", "process"):
-        raise ValueError(f'isolation is "none" or "process", not {isolation!r}')
-    if isolation == "process" and stages:
+def check_isolation(
+    isolation: str,
+    limits: Limits | None,
+    stages: Sequence[object],
+    *,
+    policy: Policy | None = None,
+    strict: bool = False,
+    workdir: str | None = None,
+) -> None:
+    """Raise ValueError for what does not go together."""
+    if isolation not in ("none", "process", "confined"):
+        raise ValueError(f'isolation is "none", "process" or "confined", not {isolation!r}')
+    if isolation != "none" and stages:
         raise ValueError("stages are objects of this process; leave them out of a worker's session")
     asked = [name for name in ONLY_IN_WORKERS if getattr(limits, name, None) is not None]
     if isolation == "none" and asked:
         raise ValueError(
             f'nothing holds Limits.{asked[0]} in this process: pass isolation="process", too'
         )
+    if isolation != "confined" and (policy is not None or workdir is not None):
+        raise ValueError('a policy and a workdir are for isolation="confined"')
+    if isolation == "none" and strict:
+        raise ValueError('strict is for isolation="process" and "confined"')
 
 
 def check_worker(
@@ -190,4 +219,18 @@ def with_limits(config: ExecutorConfig | None, limits: Limits | None) -> Executo
         max_memory_usage=limits.memory,
         max_output=limits.output,
         max_coroutines=limits.coroutines,
+    )
+
+
+def with_imports(
+    config: ExecutorConfig | None, imports: ImportPolicy | None
+) -> ExecutorConfig | None:
+    """The configuration with this import policy instead of its own (None: as it is)."""
+    if imports is None:
+        return config
+    return msgspec.structs.replace(
+        config or unlimited(),
+        allow_imports=imports.allow,
+        allowed_modules=imports.allowed,
+        denied_modules=imports.denied,
     )

@@ -27,6 +27,7 @@
     ├── StoreError                 reading or writing the store failed
     │   ├── EpochNotFoundError     the session has no epoch of that number
     │   └── StoreCorruptError      what was read is not what was written
+    ├── ConfinementError           code was to be confined, and cannot be here
     ├── DurabilityError            what steps came to cannot be kept or read
     ├── MissingExtraError          also an ImportError: an optional part is not installed
     ├── CheckerError               the type checker cannot be used, or gave no answer
@@ -259,6 +260,10 @@ class EpochNotFoundError(StoreError):
 
 class StoreCorruptError(StoreError):
     """What was read from the store is not what was written."""
+
+
+class ConfinementError(PyREPL3Error):
+    """Code was to be confined, and cannot be as asked: the message names what is missing. Nothing has run."""
 
 
 class DurabilityError(PyREPL3Error):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +13,10 @@ from pyrepl3.config import (
     ExecutorConfig,
     Isolation,
     Limits,
+    Policy,
     check_isolation,
     check_worker,
+    with_imports,
     with_limits,
 )
 from pyrepl3.engine.checkers import OnFirstUse
@@ -49,6 +53,9 @@ def open_session(
     preload: Sequence[str] = (),
     python: Path | str | None = None,
     pool: Pool | None = None,
+    policy: Policy | None = None,
+    strict: bool = False,
+    workdir: Path | str | None = None,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -66,16 +73,30 @@ def open_session(
 
     ``isolation``: "process" runs the cells in a process of their own, which may be stopped whatever it
     does, and may die: the session goes on from its last epoch, in memory if it has no name. Values cross as
-    text, or by ``fetch``; ``stages`` do not. "confined" is not built yet.
+    text, or by ``fetch``; ``stages`` do not. "confined", on Linux: that process can do no more than
+    ``policy`` says (None: nothing outside its directory, no network, no programs), whatever its code tries;
+    ``Session.walls`` tells what holds. ``workdir``: its directory, and its HOME (None: a temporary one,
+    removed with the session). ``strict``: refuse to run where a limit or a wall that was asked for does not
+    hold; else what does not is told with the first cell.
     ``preload`` names modules that the worker is to have imported already, ``python`` is the interpreter that
     it is to be, of a virtual environment, say (3.12 or later; see docs/how-to/workers.md). Sessions that ask
     for the same share what was loaded; or say ``pool``, a Pool of your own.
 
     Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
-    process can be had. Raises ValueError for what does not go together.
+    process can be had, ConfinementError where it cannot be confined as asked.
+    Raises ValueError for what does not go together.
     """
-    check_isolation(isolation, limits, stages)
+    check_isolation(
+        isolation,
+        limits,
+        stages,
+        policy=policy,
+        strict=strict,
+        workdir=None if workdir is None else str(workdir),
+    )
     check_worker(isolation, preload=preload, python=python, pool=pool)
+    if policy is not None:
+        config = with_imports(config, policy.imports)
     return Opening(
         name,
         Options(
@@ -93,6 +114,9 @@ def open_session(
             preload=preload,
             python=python,
             pool=pool,
+            policy=policy,
+            strict=strict,
+            workdir=workdir,
         ),
     )
 
@@ -112,6 +136,7 @@ class Opening:
         self._session: Session | None = None
         self._control: Control | None = None
         self._worker: ProcessRunner | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     async def __aenter__(self) -> Session:
         store, folder = await self._open_store()
@@ -131,6 +156,7 @@ class Opening:
                 await session.aclose()
             elif store is not None:
                 store.close()
+            self._remove_temporary()
             raise
         self._session = session
         return session
@@ -142,7 +168,13 @@ class Opening:
                 self._name, options, durability, host=self.host, kept=store is not None
             )
         else:
-            self._worker, name = run_in_worker(self._name, options, durability, file=self.main_file)
+            self._worker, name = run_in_worker(
+                self._name,
+                options,
+                durability,
+                file=self.main_file,
+                workdir=self._own_directory(),
+            )
             self.runner = self._worker
         session = Session(
             self.runner, name=name, store=store, observe=options.observe, durability=durability
@@ -151,6 +183,15 @@ class Opening:
         if self._worker is not None:
             self._worker.revive, self._worker.when_died = session.revive, session.note_death
         return session
+
+    def _own_directory(self) -> str:
+        """The workdir of a confined session, "" for others."""
+        if self._options.isolation != "confined":
+            return ""
+        if self._options.workdir is not None:
+            return os.path.realpath(self._options.workdir)
+        self._temporary = tempfile.TemporaryDirectory(prefix="pyrepl3-", ignore_cleanup_errors=True)
+        return os.path.realpath(self._temporary.name)
 
     async def _open_store(self) -> tuple[Store | None, Path | None]:
         """The store, and the session's own directory in it where it has one."""
@@ -184,7 +225,15 @@ class Opening:
         session, self._session = self._session, None
         control, self._control = self._control, None
         self.runner = None
-        if control is not None:
-            await control.aclose()
-        if session is not None:
-            await session.aclose()
+        try:
+            if control is not None:
+                await control.aclose()
+            if session is not None:
+                await session.aclose()
+        finally:
+            self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None

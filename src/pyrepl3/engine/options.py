@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pyrepl3.config import ExecutorConfig, Isolation, Limits
+    from pyrepl3.config import ExecutorConfig, Isolation, Limits, Policy
     from pyrepl3.isolate.pool import Pool
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
 
@@ -29,6 +29,9 @@ class Options:
     process: bool | None
     recompute: bool
     isolation: Isolation
+    policy: Policy | None
+    strict: bool
+    workdir: Path | str | None
     preload: Sequence[str] = ()
     python: Path | str | None = None
     pool: Pool | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from pyrepl3.config import Policy
+
 if TYPE_CHECKING:
     from pyrepl3.engine.options import Options
     from pyrepl3.isolate.process import ProcessRunner
@@ -50,9 +52,17 @@ def run_here(
 
 
 def run_in_worker(
-    name: str | None, options: Options, durability: Durability | None, *, file: str
+    name: str | None,
+    options: Options,
+    durability: Durability | None,
+    *,
+    file: str,
+    workdir: str,
 ) -> tuple[ProcessRunner, str]:
-    """A runner in a worker process, not started yet; and the name of the session."""
+    """A runner in a worker process, not started yet; and the name of the session.
+
+    ``workdir``: what belongs to it, where it is confined.
+    """
     from pyrepl3.isolate.pool import shared_pool  # noqa: PLC0415  only where asked for
     from pyrepl3.isolate.process import ProcessRunner  # noqa: PLC0415
 
@@ -60,6 +70,7 @@ def run_in_worker(
     if limits is None and options.config is not None:
         limits = options.config.limits
     name = name or f"session-{next(_unnamed)}"
+    policy = (options.policy or Policy()) if options.isolation == "confined" else None
     runner = ProcessRunner(
         name,
         pool=options.pool or shared_pool(options.python, options.preload),
@@ -68,5 +79,8 @@ def run_in_worker(
         ask=options.ask,
         durability=durability,
         file=file,
+        policy=policy,
+        workdir=workdir,
+        strict=options.strict,
     )
     return runner, name

@@ -23,6 +23,7 @@ from pyrepl3.records import (
     Tasks,
     Types,
     Variables,
+    Walls,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
             return "check", Looked, source, 0
         case Types():
             return "types", dict[str, str], "", 0
+        case Walls():
+            raise AssertionError("its host knows them")
         case Debug(port=port):
             return "debug", DebugServer, "", port
         case Breakpoint():

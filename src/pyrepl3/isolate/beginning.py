@@ -1,44 +1,129 @@
-"""What a session is to be like in, the Setup for its worker out: this process as it is now."""
+"""What a session's worker is to be like in; a worker that is so out, or the reason why there is none."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyrepl3.isolate.messages import Setup
+from pyrepl3.errors import ConfinementError, WorkerDiedError
+from pyrepl3.isolate.messages import Ready, Setup
 
 if TYPE_CHECKING:
-    from pyrepl3.config import ExecutorConfig, Limits
+    from collections.abc import Callable
+
+    from pyrepl3.config import ExecutorConfig, Limits, Policy
+    from pyrepl3.isolate.link import Link
+    from pyrepl3.isolate.pool import Pool, Worker
+
+_START = 60.0  # seconds that a worker may take for its Setup
+_HARMLESS = ("PATH", "LANG", "LANGUAGE", "TZ")
+"""What confined code sees of the environment in any case, and all that begins with LC_."""
+_ESSENTIAL = frozenset({"files", "network", "programs"})
+"""Where none of these walls stands, nothing is confined."""
 
 
-def make_setup(
-    name: str,
-    *,
-    config: ExecutorConfig | None,
-    limits: Limits | None,
-    asks: bool,
-    keeps: bool,
-    file: str,
-    own_path: bool,
-) -> Setup:
-    """The first message to a worker. It has our directory, arguments and environment, and our path.
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What every worker of one session is to be like. ``policy``: confined, with a workdir of its own."""
 
-    ``own_path``: of another interpreter, whose own path is the one to search.
-    """
+    name: str
+    config: ExecutorConfig | None = None
+    limits: Limits | None = None
+    file: str = ""
+    policy: Policy | None = None
+    workdir: str = ""
+    strict: bool = False
+
+    def setup(self, *, asks: bool, keeps: bool, own_path: bool) -> Setup:
+        """The first message to a worker: with our directory, arguments and environment, and our path.
+
+        A confined one has a directory and an environment of its own, and no arguments. ``own_path``: of
+        another interpreter, whose own path is the one to search.
+        """
+        try:
+            directory = os.getcwd()  # noqa: PTH109
+        except OSError:  # it was removed
+            directory = ""
+        environment = dict(os.environ)
+        if self.policy is not None:
+            directory = self.workdir
+            environment = {
+                name: value
+                for name, value in os.environ.items()
+                if name in _HARMLESS or name.startswith("LC_")
+            }
+            environment |= {"HOME": self.workdir, "TMPDIR": self.workdir, **self.policy.environment}
+        return Setup(
+            name=self.name,
+            config=self.config,
+            limits=self.limits,
+            asks=asks,
+            keeps=keeps,
+            directory=directory,
+            path=None if own_path else tuple(sys.path),
+            arguments=tuple(sys.argv) if self.policy is None else (),
+            environment=environment,
+            file=self.file,
+            policy=self.policy,
+            workdir=self.workdir,
+        )
+
+    def check(self, ready: Ready) -> None:
+        """Raise where what holds in a worker is not enough. Nothing of the session has run in it."""
+        if self.strict and ready.unheld:
+            held = "; ".join(f"Limits.{name}: {reason}" for name, reason in ready.unheld.items())
+            raise ConfinementError(
+                f"a limit does not hold here, and strict=True asks for all: {held}"
+            )
+        if self.policy is None:
+            return
+        fallen = [f"{wall.name}: {wall.detail}" for wall in ready.walls if not wall.stands]
+        stand = {wall.name for wall in ready.walls if wall.stands}
+        if not stand & _ESSENTIAL:
+            raise ConfinementError(
+                'nothing can be confined here, and isolation="process" would say so: '
+                + ("; ".join(fallen) or "no wall was told of")
+            )
+        if self.strict and fallen:
+            raise ConfinementError(
+                "a wall does not stand here, and strict=True asks for all: " + "; ".join(fallen)
+            )
+
+
+async def begin(
+    wanted: Wanted, pool: Pool, connect: Callable[[Worker], Link], *, asks: bool, keeps: bool
+) -> tuple[Link, Ready]:
+    """A worker that has taken its Setup. Raises WorkerDiedError, ConfinementError."""
+    setup = wanted.setup(asks=asks, keeps=keeps, own_path=pool.python is not None)
+    while True:
+        try:
+            worker = await asyncio.to_thread(pool.lease)
+        except OSError as error:
+            raise WorkerDiedError(f"no worker process could be started: {error}") from error
+        link = connect(worker)
+        try:
+            return link, await _set_up(link, setup, wanted)
+        except WorkerDiedError:
+            # One that had waited may have come to harm meanwhile: another one then.
+            if not worker.warm or worker.alive:
+                raise
+
+
+async def _set_up(link: Link, setup: Setup, wanted: Wanted) -> Ready:
     try:
-        directory = os.getcwd()  # noqa: PTH109
-    except OSError:  # it was removed
-        directory = ""
-    return Setup(
-        name=name,
-        config=config,
-        limits=limits,
-        asks=asks,
-        keeps=keeps,
-        directory=directory,
-        path=None if own_path else tuple(sys.path),
-        arguments=tuple(sys.argv),
-        environment=dict(os.environ),
-        file=file,
-    )
+        link.post(setup)
+        async with asyncio.timeout(_START):
+            ready = await asyncio.shield(link.ready)
+        wanted.check(ready)
+    except TimeoutError:
+        link.end("it was not ready in time")
+        raise WorkerDiedError(f"no worker process: it was not ready in {_START:g} s") from None
+    except BaseException:
+        link.end("nobody waits for it any more")
+        raise
+    if wanted.policy is not None:
+        link.lend()
+    return ready

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pyrepl3.isolate.frames import Frame, FrameError, Reader, header
+from pyrepl3.isolate.frames import SPARE, Frame, FrameError, Reader, header
 
 SHARE_FROM = 64 * 1024
 """Bytes of parts from which on they go by shared memory."""
@@ -51,6 +51,7 @@ class Channel:
         self.unsent = 0
         """Bytes that the other end has not taken yet."""
         self._closed = False
+        self._spares: deque[int] | None = None
         self.left = False
         """Whether this is a child of the process whose channel it is."""
 
@@ -67,7 +68,7 @@ class Channel:
         too long.
         """
         size = sum(len(part) for part in parts)
-        fd = _share(parts) if SHARES and size >= SHARE_FROM else None
+        fd = self._share(parts) if SHARES and size >= SHARE_FROM else None
         front = header(len(head), size, shared=fd is not None)
         data = b"".join((front, head, *parts)) if fd is None else front + head
         if self.left:
@@ -80,6 +81,27 @@ class Channel:
             self._rest.append((memoryview(data), fd))
             self.unsent += len(data)
             return self.flush()
+
+    def send_spare(self) -> bool:
+        """Give the other end memory that it may fill: a confined one can have none by itself."""
+        fd = _memory()
+        with self._lock:
+            if self._closed:
+                os.close(fd)
+                return True
+            self._rest.append((memoryview(SPARE), fd))
+            self.unsent += len(SPARE)
+            return self.flush()
+
+    def take_spares(self) -> None:
+        """From now on the other end may send spares."""
+        self._spares = deque()
+
+    def _share(self, parts: Sequence[Part]) -> int | None:
+        """A sealed memory file that holds ``parts`` one after the other; None where it cannot be had."""
+        with suppress(OSError):  # no descriptor is left, or a limit on file sizes holds for it, too
+            return _fill(self._spares.popleft() if self._spares else _memory(), parts)
+        return None
 
     def flush(self) -> bool:
         """Send what is left. Whether nothing is left. Raises OSError where nobody listens."""
@@ -125,7 +147,12 @@ class Channel:
         if not data:
             raise EOFError
         for frame in self._reader.feed(data):
-            yield frame.head, self._parts_of(frame)
+            if not frame.spare:
+                yield frame.head, self._parts_of(frame)
+            elif self._spares is None or not self._fds:
+                raise FrameError("memory that nobody has asked for")
+            else:
+                self._spares.append(self._fds.popleft())
 
     def _parts_of(self, frame: Frame) -> memoryview:
         if not frame.shared:
@@ -158,15 +185,13 @@ class Channel:
         self.sock.close()
 
 
-def _share(parts: Sequence[Part]) -> int | None:
-    """A sealed memory file that holds ``parts`` one after the other; None where it cannot be had."""
-    with suppress(OSError):  # no descriptor is left, or a limit on file sizes holds for it, too
-        return _fill(parts)
-    return None
+def _memory() -> int:
+    """A memory file, empty."""
+    return os.memfd_create("pyrepl3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
-def _fill(parts: Sequence[Part]) -> int:
-    fd = os.memfd_create("pyrepl3", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def _fill(fd: int, parts: Sequence[Part]) -> int:
+    """``parts`` one after the other in the memory file, which is sealed then; closed if that fails."""
     try:
         for start in range(0, len(parts), _BATCH):
             rest = [memoryview(part).cast("B") for part in parts[start : start + _BATCH]]

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrepl3.isolate.channel import Part
-    from pyrepl3.records import Delta, Question
+    from pyrepl3.records import Delta, Question, Wall
 
     type Reply = Callable[[Any, BaseException | None], None]
 
@@ -101,10 +101,16 @@ class _Worker:
 
     def __init__(self, channel: Channel, setup: m.Setup) -> None:
         self._channel = channel
-        self._listener = Listener(channel, self._take, self._lost)
-        os.register_at_fork(after_in_child=self._listener.leave)
         self._prepare(setup)
         unheld = {} if setup.limits is None else hold(setup.limits)
+        walls: tuple[Wall, ...] = ()
+        if setup.policy is not None:
+            from pyrepl3.isolate.confine.build import confine  # noqa: PLC0415  where it is asked for
+
+            channel.take_spares()
+            walls = confine(setup.policy, setup.workdir, keep=channel.fileno())
+        self._listener = Listener(channel, self._take, self._lost)
+        os.register_at_fork(after_in_child=self._listener.leave)
         self._kept = Forwarded(self._send)
         self._host = LoopHost("main", on_main=True, selector=self._listener.selector())
         self._manager = NamespaceManager(name=setup.name, module=fresh_main(), process=Process())
@@ -126,7 +132,7 @@ class _Worker:
         self._wants: dict[int, tuple[threading.Event, list[m.Given]]] = {}
         self._asked = 0
         self._closing = asyncio.Event()
-        self._send(m.Ready(pid=os.getpid(), unheld=unheld))
+        self._send(m.Ready(pid=os.getpid(), unheld=unheld, walls=walls))
 
     def _prepare(self, setup: m.Setup) -> None:
         os.environ.clear()

@@ -23,6 +23,11 @@ MOST_SHARED = 1 << 40
 _MAGIC = b"P3"
 _HEADER = struct.Struct(">2sBBIQ")  # magic, version, flags, length of the head, of the parts
 _SHARED = 1
+_SPARE = 2
+
+
+SPARE = _HEADER.pack(_MAGIC, VERSION, _SPARE, 0, 0)
+"""The frame that a spare comes with."""
 
 
 class FrameError(Exception):
@@ -32,13 +37,15 @@ class FrameError(Exception):
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """``head`` and ``parts``, which are None where ``shared`` says that a file descriptor has them.
 
-    ``size`` is the length of the parts in bytes.
+    ``size`` is the length of the parts in bytes. ``spare``: nothing but a file descriptor, of memory that
+    whoever gets it may fill and send.
     """
 
     head: bytes
     parts: bytes | None = b""
     size: int = 0
     shared: bool = False
+    spare: bool = False
 
 
 def header(head: int, parts: int = 0, *, shared: bool = False) -> bytes:
@@ -78,7 +85,7 @@ class Reader:
                 raise FrameError(f"not a frame: it starts with {bytes(magic)!r}")
             if version != VERSION:
                 raise FrameError(f"frames of version {version}, and {VERSION} is spoken here")
-            if flags & ~_SHARED:
+            if flags & ~(_SHARED | _SPARE) or (flags & _SPARE and (head or parts)):
                 raise FrameError(f"a frame with unknown flags {flags:#x}")
             shared = bool(flags & _SHARED)
             _check(head, parts, shared=shared, most_head=self._most_head)
@@ -95,6 +102,7 @@ class Reader:
             parts=None if shared else bytes(self._held[end : self._need]),
             size=parts,
             shared=shared,
+            spare=bool(flags & _SPARE),
         )
         del self._held[: self._need]
         self._need = _HEADER.size

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyrepl3.errors import WorkerDiedError
 from pyrepl3.isolate import messages as m
-from pyrepl3.isolate.channel import Channel
+from pyrepl3.isolate.channel import SHARE_FROM, Channel
 from pyrepl3.isolate.failures import from_wire
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.keeping import hand_on
@@ -37,6 +37,7 @@ _REPORT = 5.0  # seconds until a worker counts as gone whose end nobody reports
 _LATE = 0.5  # seconds between its last word and the report of its end, at most
 _UNSENT = 256 * 1024 * 1024  # bytes that a worker which does not read may leave
 _QUESTIONS = 64  # that a worker may have open at once
+_LENT = 2  # pieces of memory that a confined worker has for what it sends next
 
 type Answer = tuple[msgspec.Raw, memoryview]
 
@@ -72,6 +73,7 @@ class Link:
         self._giving: set[asyncio.Task[None]] = set()
         self._writing = False
         self._reading = True
+        self._lends = False
         self._loop.add_reader(self._fd, self._read)
         worker.when_ended(self._report_end)
 
@@ -105,6 +107,17 @@ class Link:
                 future.cancel()
             else:
                 self._calls.pop(key, None)
+
+    def lend(self) -> None:
+        """The worker is confined: see to it that it has memory for what it sends."""
+        self._lends = True
+        for _ in range(_LENT):
+            self._lend()
+
+    def _lend(self) -> None:
+        with suppress(OSError):
+            if not self._channel.send_spare():
+                self._write_later()
 
     def launch(self, flight: Flight) -> None:
         """Have a cell run."""
@@ -189,6 +202,8 @@ class Link:
         future = self._calls.pop(answered.key, None)
         if future is None:
             raise FrameError("an answer to nothing")
+        if self._lends and len(parts) >= SHARE_FROM:
+            self._lend()
         if future.done():
             return
         if answered.error is not None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pyrepl3.config import ExecutorConfig, Limits
+from pyrepl3.config import ExecutorConfig, Limits, Policy
 from pyrepl3.errors import LimitName
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.records import (
@@ -25,6 +25,7 @@ from pyrepl3.records import (
     Notice,
     Output,
     Placement,
+    Wall,
 )
 
 KEY = 16
@@ -59,6 +60,8 @@ class Setup(_Message, frozen=True, kw_only=True):
 
     ``asks``: somebody answers ``input()``. ``keeps``: what steps come to is kept.
     ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
+    ``policy``: confine the worker, with ``workdir`` as the
+    directory that is its own.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Setup(_Message, frozen=True, kw_only=True):
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
     file: str = ""
+    policy: Policy | None = None
+    workdir: str = ""
 
 
 class Run(_Message, frozen=True, kw_only=True):
@@ -176,10 +181,14 @@ type ToWorker = (
 
 
 class Ready(_Message, frozen=True, kw_only=True):
-    """The worker can run cells. ``unheld``: limits that do not hold here, and why."""
+    """The worker can run cells. ``unheld``: limits that do not hold here, and why.
+
+    ``walls``: what confines it, where it was to be confined.
+    """
 
     pid: int
     unheld: Mapping[str, str] = {}
+    walls: tuple[Wall, ...] = ()
 
 
 class Began(_Message, frozen=True, kw_only=True):

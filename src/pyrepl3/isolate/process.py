@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3.errors import LimitExceededError, NamespaceError, PyREPL3Error, WorkerDiedError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.asking import to_wire
-from pyrepl3.isolate.beginning import make_setup
+from pyrepl3.isolate.beginning import Wanted, begin
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.guard import Guard
@@ -23,18 +23,18 @@ from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.stopping import escalate
 from pyrepl3.isolate.values import unpack_value
+from pyrepl3.records import Walls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pyrepl3.config import ExecutorConfig, Limits
+    from pyrepl3.config import ExecutorConfig, Limits, Policy
     from pyrepl3.isolate.pool import Worker
     from pyrepl3.ports import Asker, Durability, Observer, Pace
-    from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot
+    from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot, Wall
 
 type Restorer = Callable[[Snapshot], Awaitable[dict[str, str]]]
 
-_START = 60.0  # seconds that a worker may take for its Setup
 _NAMED = 5  # cells that are named one by one
 _CLOSE = 5.0  # seconds that it may take to end
 
@@ -45,6 +45,8 @@ class ProcessRunner:
     ``pool`` gives workers (None: the one of this process). ``config`` and ``limits`` hold in the worker;
     the latter are proved there, and ``unheld`` names those that do not hold. ``grace`` is the time in
     seconds that a worker which does not answer has until it is killed; one that answers has three times it.
+    ``policy`` confines the worker, with ``workdir`` as its own directory; ``walls`` says what holds then.
+    ``strict``: no worker at all where a limit or a wall does not.
 
     ``revive`` is awaited with a function that restores a snapshot, when a worker is replaced: it gives
     that the last epoch, and returns its number (0: there is none). ``when_died`` is told of a worker that
@@ -62,17 +64,28 @@ class ProcessRunner:
         durability: Durability | None = None,
         file: str = "",
         grace: float = 1.0,
+        policy: Policy | None = None,
+        workdir: str = "",
+        strict: bool = False,
     ) -> None:
         self.name = name
         self.revive: Callable[[Restorer], Awaitable[int]] | None = None
         self.when_died: Callable[[str], object] | None = None
         self.unheld: dict[str, str] = {}
+        self.walls: tuple[Wall, ...] = ()
         self._pool = pool or shared_pool()
-        self._config = config
+        self._wanted = Wanted(
+            name=name,
+            config=config,
+            limits=limits,
+            file=file,
+            policy=policy,
+            workdir=workdir,
+            strict=strict,
+        )
         self._limits = limits
         self._ask = ask
         self._durability = durability
-        self._file = file
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.Lock()
@@ -112,10 +125,13 @@ class ProcessRunner:
             if self._happened:
                 flight.notice("worker-replaced", self._happened)
                 self._happened, self._gone = "", []
-            if self.unheld and not self._unheld_told:
+            if not self._unheld_told:
                 self._unheld_told = True
                 for name, reason in self.unheld.items():
                     flight.notice("limit-unheld", f"Limits.{name} does not hold: {reason}")
+                for wall in self.walls:
+                    if not wall.stands:
+                        flight.notice("wall-missing", f"the wall {wall.name!r}: {wall.detail}")
             self._guard(link, flight)
             link.launch(flight)
             if flight.presses:  # while the worker was not there
@@ -188,6 +204,8 @@ class ProcessRunner:
     async def ask(self, question: Question) -> Any:
         """Answer a question, also while a cell runs. Raises NamespaceError for what does not cross."""
         link = await self._ensure()
+        if isinstance(question, Walls):
+            return self.walls
         what, kind, text, cursor = to_wire(question)
         return await self._asked(link, what, kind, text=text, cursor=cursor)
 
@@ -242,40 +260,19 @@ class ProcessRunner:
             return link
 
     async def _start(self) -> Link:
-        while True:
-            try:
-                worker = await asyncio.to_thread(self._pool.lease)
-            except OSError as error:
-                raise WorkerDiedError(f"no worker process could be started: {error}") from error
-            try:
-                return await self._set_up(worker)
-            except WorkerDiedError:
-                # One that had waited may have come to harm meanwhile: another one then.
-                if not worker.warm or worker.alive:
-                    raise
+        def connect(worker: Worker) -> Link:
+            link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
+            link.when_over = self._over
+            return link
 
-    async def _set_up(self, worker: Worker) -> Link:
-        link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
-        link.when_over = self._over
-        setup = make_setup(
-            self.name,
-            config=self._config,
-            limits=self._limits,
+        link, ready = await begin(
+            self._wanted,
+            self._pool,
+            connect,
             asks=self._ask is not None,
             keeps=self._durability is not None,
-            file=self._file,
-            own_path=self._pool.python is not None,
         )
-        try:
-            link.post(setup)
-            async with asyncio.timeout(_START):
-                ready = await asyncio.shield(link.ready)
-        except TimeoutError:
-            link.end("it was not ready in time")
-            raise WorkerDiedError(f"no worker process: it was not ready in {_START:g} s") from None
-        except BaseException:
-            link.end("nobody waits for it any more")
-            raise
+        self.walls = ready.walls
         self.unheld = dict(ready.unheld)
         return link
 

@@ -76,6 +76,8 @@ from pyrepl3.records.questions import (
     Tasks,
     Types,
     Variables,
+    Wall,
+    Walls,
 )
 from pyrepl3.records.steps import Asked, Kept, Opened
 
@@ -148,4 +150,6 @@ __all__ = [
     "Typed",
     "Types",
     "Variables",
+    "Wall",
+    "Walls",
 ]

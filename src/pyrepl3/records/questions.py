@@ -89,6 +89,23 @@ class Breakpoint(Record, frozen=True, kw_only=True):
     clear: bool = False
 
 
+class Walls(Record, frozen=True, kw_only=True):
+    """Ask what confines the code. Answer: a tuple of Wall, empty where nothing was to confine it."""
+
+
+class Wall(Record, frozen=True, kw_only=True):
+    """One thing that confined code cannot do, tried from within before any code of a cell.
+
+    ``name``: ``"files"``, ``"network"``, ``"programs"``, ``"processes"``, ``"namespaces"``, ``"kernel"``,
+    ``"powers"``, ``"end"``. ``stands``: whether the try failed, as it should. ``detail``: else what went
+    through, and why.
+    """
+
+    name: str
+    stands: bool
+    detail: str = ""
+
+
 type Question = (
     Fetch
     | Variables
@@ -101,4 +118,5 @@ type Question = (
     | Types
     | Debug
     | Breakpoint
+    | Walls
 )

@@ -25,6 +25,8 @@ from pyrepl3.records import (
     Replayed,
     Tasks,
     Variables,
+    Wall,
+    Walls,
 )
 from pyrepl3.session.asking import Asking
 from pyrepl3.session.auditing import Auditing, Head, merge_lost
@@ -306,6 +308,12 @@ class Session(Flowing, Auditing, Debugged, Asking, Checking):
         """The user's names, each with the name of its type, in the order of binding."""
         self._check()
         found: dict[str, str] = await self._runner.ask(Variables())
+        return found
+
+    async def walls(self) -> tuple[Wall, ...]:
+        """What confined code cannot do, each tried in the worker; empty where nothing confines it."""
+        self._check()
+        found: tuple[Wall, ...] = await self._runner.ask(Walls())
         return found
 
     async def tasks(self) -> tuple[TaskInfo, ...]:

@@ -1,0 +1,1 @@
+"""A worker process in, the same process confined out: a module a kind of wall; building them; trying them."""

@@ -1,0 +1,93 @@
+"""Confines this process for ever: a policy in, the walls that stand out. The order is what holds it up.
+
+To be called in a worker that the zygote has forked (a process group of its own, a signal at the death of its
+parent, signals as at the start), with its limits set, before there is a second thread and before any code of
+a cell. Then: namespaces, while there is the power to leave them; powers away; files; the filter of calls
+last, since it forbids what the others needed.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pyrepl3.isolate.confine import landlock, places, rights, seccomp
+from pyrepl3.isolate.confine.system import machine
+from pyrepl3.isolate.confine.walls import Walls
+from pyrepl3.records import Wall
+
+if TYPE_CHECKING:
+    from pyrepl3.config import Policy
+
+_held: list[int] = []
+
+
+def confine(policy: Policy, workdir: str, *, keep: int) -> tuple[Wall, ...]:
+    """Build every wall that can be had here, then try each. ``keep``: the descriptor of the channel.
+
+    Never raises for a wall that cannot be built: it is told as one that does not stand, with the reason.
+    """
+    here = machine()
+    if not here:
+        reason = f"it is not known how to build it on {sys.platform}"
+        names = "files network programs processes namespaces kernel powers end"
+        return tuple(Wall(name=name, stands=False, detail=reason) for name in names.split())
+    _let_go(keep)
+    failed: dict[str, str] = {}
+    apart = rights.leave_namespaces()  # one wall more behind the filter, where it can be had
+    if apart:
+        failed["network"] = f"no network namespace of its own: {apart}"
+    try:
+        rights.drop_powers(here)
+    except OSError as error:
+        failed["powers"] = str(error)
+    # Held open, so that the kernel keeps the very directory that the rule below is about.
+    _held.append(os.open("/proc/self", os.O_PATH | os.O_CLOEXEC))
+    try:
+        landlock.restrict(
+            read=[*places.readable(policy), f"/proc/{os.getpid()}"],
+            write=places.writable(policy, workdir),
+            programs=policy.subprocesses,
+        )
+    except OSError as error:
+        failed["files"] = f"Landlock: {error.strerror}"
+    if not policy.subprocesses:
+        sys.addaudithook(_explain)
+    try:
+        seccomp.install(here, seccomp.program(here, os.getpid(), subprocesses=policy.subprocesses))
+    except OSError as error:
+        for name in ("network", "programs", "processes", "namespaces", "kernel", "end"):
+            failed.setdefault(name, f"seccomp: {error.strerror}")
+    return Walls(here, workdir, subprocesses=policy.subprocesses).probe(failed)
+
+
+def _let_go(keep: int) -> None:
+    """No descriptor but the channel's: neither a terminal nor what the zygote had."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        fd = int(name)
+        if fd > 2 and fd != keep:
+            with suppress(OSError):  # that of the listing itself
+                os.close(fd)
+
+
+_STARTS = frozenset(
+    ("subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system")
+)
+
+
+def _explain(event: str, args: tuple[object, ...]) -> None:
+    """Say what to do, before the kernel says no more than 'permission denied'. No wall by itself."""
+    if event in _STARTS:
+        raise PermissionError(
+            "this session is confined and starts no processes: "
+            "open_session(policy=Policy(subprocesses=True)) allows it"
+        )
+    if event == "socket.__new__" and args[1] not in (1, -1):  # AF_UNIX: of a pair
+        raise PermissionError("this session is confined and has no network")

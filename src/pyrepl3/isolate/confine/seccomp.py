@@ -1,0 +1,391 @@
+"""Which system calls a confined worker may make: rules in, a BPF program out, and its installation.
+
+What is refused is what leads out of the process: other processes, the network, the machine. Files are
+Landlock's. Calls newer than this table do not exist for the worker, so that libraries take their older way.
+The kernel's seccomp_filter.rst says what a program looks like.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from typing import TYPE_CHECKING
+
+from pyrepl3.isolate.confine.system import AUDIT_ARCH, syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALLOW = 0x7FFF0000
+KILL = 0x80000000  # the whole process
+_ERRNO = 0x00050000
+
+
+def refuse(error: int) -> int:
+    """The answer that makes a call fail with ``error``; 0: nothing happens, and it succeeds."""
+    return _ERRNO | error
+
+
+GONE = refuse(errno.ENOSYS)
+DENIED = refuse(errno.EACCES)
+FORBIDDEN = refuse(errno.EPERM)
+IGNORED = refuse(0)
+
+# --- numbers ----------------------------------------------------------------------------------------
+
+NEWEST = 462
+"""The newest call that is known here, on any machine: numbers above 402 are the same on all."""
+
+_SAME = {  # since 2019 all machines have the same
+    "pidfd_send_signal": 424,
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "memfd_secret": 447,
+    "process_mrelease": 448,
+    "fchmodat2": 452,
+    "statmount": 457,
+    "listmount": 458,
+    "lsm_set_self_attr": 460,
+}
+
+NUMBERS: dict[str, dict[str, int]] = {
+    "x86_64": _SAME
+    | {
+        "ioctl": 16,
+        "fcntl": 72,
+        "setpriority": 141,
+        "sched_setparam": 142,
+        "sched_setscheduler": 144,
+        "sched_setaffinity": 203,
+        "ioprio_set": 251,
+        "prlimit64": 302,
+        "sched_setattr": 314,
+        "shmget": 29,
+        "socket": 41,
+        "connect": 42,
+        "accept": 43,
+        "bind": 49,
+        "listen": 50,
+        "socketpair": 53,
+        "clone": 56,
+        "fork": 57,
+        "vfork": 58,
+        "execve": 59,
+        "kill": 62,
+        "semget": 64,
+        "msgget": 68,
+        "chmod": 90,
+        "fchmod": 91,
+        "chown": 92,
+        "fchown": 93,
+        "lchown": 94,
+        "ptrace": 101,
+        "syslog": 103,
+        "setpgid": 109,
+        "setsid": 112,
+        "rt_sigqueueinfo": 129,
+        "utime": 132,
+        "personality": 135,
+        "sysfs": 139,
+        "vhangup": 153,
+        "modify_ldt": 154,
+        "pivot_root": 155,
+        "prctl": 157,
+        "adjtimex": 159,
+        "chroot": 161,
+        "acct": 163,
+        "settimeofday": 164,
+        "mount": 165,
+        "umount2": 166,
+        "swapon": 167,
+        "swapoff": 168,
+        "reboot": 169,
+        "sethostname": 170,
+        "setdomainname": 171,
+        "iopl": 172,
+        "ioperm": 173,
+        "init_module": 175,
+        "delete_module": 176,
+        "quotactl": 179,
+        "tkill": 200,
+        "lookup_dcookie": 212,
+        "clock_settime": 227,
+        "tgkill": 234,
+        "utimes": 235,
+        "mq_open": 240,
+        "mq_unlink": 241,
+        "kexec_load": 246,
+        "add_key": 248,
+        "request_key": 249,
+        "keyctl": 250,
+        "migrate_pages": 256,
+        "fchownat": 260,
+        "futimesat": 261,
+        "fchmodat": 268,
+        "unshare": 272,
+        "move_pages": 279,
+        "utimensat": 280,
+        "accept4": 288,
+        "rt_tgsigqueueinfo": 297,
+        "perf_event_open": 298,
+        "fanotify_init": 300,
+        "fanotify_mark": 301,
+        "name_to_handle_at": 303,
+        "open_by_handle_at": 304,
+        "clock_adjtime": 305,
+        "setns": 308,
+        "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "kcmp": 312,
+        "finit_module": 313,
+        "seccomp": 317,
+        "memfd_create": 319,
+        "kexec_file_load": 320,
+        "bpf": 321,
+        "execveat": 322,
+    },
+    "aarch64": _SAME
+    | {
+        "lookup_dcookie": 18,
+        "fcntl": 25,
+        "ioprio_set": 30,
+        "sched_setparam": 118,
+        "sched_setscheduler": 119,
+        "sched_setaffinity": 122,
+        "setpriority": 140,
+        "prlimit64": 261,
+        "sched_setattr": 274,
+        "ioctl": 29,
+        "umount2": 39,
+        "mount": 40,
+        "pivot_root": 41,
+        "chroot": 51,
+        "fchmod": 52,
+        "fchmodat": 53,
+        "fchownat": 54,
+        "fchown": 55,
+        "vhangup": 58,
+        "quotactl": 60,
+        "utimensat": 88,
+        "acct": 89,
+        "personality": 92,
+        "unshare": 97,
+        "kexec_load": 104,
+        "init_module": 105,
+        "delete_module": 106,
+        "clock_settime": 112,
+        "syslog": 116,
+        "ptrace": 117,
+        "kill": 129,
+        "tkill": 130,
+        "tgkill": 131,
+        "rt_sigqueueinfo": 138,
+        "reboot": 142,
+        "setpgid": 154,
+        "setsid": 157,
+        "sethostname": 161,
+        "setdomainname": 162,
+        "prctl": 167,
+        "settimeofday": 170,
+        "adjtimex": 171,
+        "mq_open": 180,
+        "mq_unlink": 181,
+        "msgget": 186,
+        "semget": 190,
+        "shmget": 194,
+        "socket": 198,
+        "socketpair": 199,
+        "bind": 200,
+        "listen": 201,
+        "accept": 202,
+        "connect": 203,
+        "add_key": 217,
+        "request_key": 218,
+        "keyctl": 219,
+        "clone": 220,
+        "execve": 221,
+        "swapon": 224,
+        "swapoff": 225,
+        "migrate_pages": 238,
+        "move_pages": 239,
+        "rt_tgsigqueueinfo": 240,
+        "perf_event_open": 241,
+        "accept4": 242,
+        "fanotify_init": 262,
+        "fanotify_mark": 263,
+        "name_to_handle_at": 264,
+        "open_by_handle_at": 265,
+        "clock_adjtime": 266,
+        "setns": 268,
+        "process_vm_readv": 270,
+        "process_vm_writev": 271,
+        "kcmp": 272,
+        "finit_module": 273,
+        "seccomp": 277,
+        "memfd_create": 279,
+        "bpf": 280,
+        "execveat": 281,
+        "kexec_file_load": 294,
+    },
+}
+
+# --- what is answered to what ---------------------------------------------------------------------
+
+_OUTRIGHT: dict[int, str] = {
+    GONE: (
+        "io_uring_setup io_uring_enter io_uring_register memfd_create memfd_secret clone3 "
+        "pidfd_open pidfd_getfd"
+    ),
+    # A program that says who may read a file it has made goes on; nobody else is to read it anyway.
+    IGNORED: (
+        "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat"
+    ),
+    DENIED: "socket connect bind listen accept accept4 shmget semget msgget mq_open mq_unlink",
+    FORBIDDEN: (
+        "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp "
+        "tkill pidfd_send_signal unshare setns setpgid setsid personality "
+        "mount umount2 mount_setattr move_mount open_tree fsopen fsconfig fsmount fspick pivot_root "
+        "chroot statmount listmount quotactl quotactl_fd swapon swapoff acct sysfs "
+        "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark lookup_dcookie "
+        "init_module finit_module delete_module kexec_load kexec_file_load reboot bpf seccomp "
+        "perf_event_open add_key request_key keyctl lsm_set_self_attr iopl ioperm modify_ldt vhangup "
+        "syslog settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname "
+        "migrate_pages move_pages ioprio_set"
+    ),
+}
+
+_THREAD = 0x00010000  # CLONE_THREAD
+_NAMESPACES = 0x7E020000  # CLONE_NEW…, all that clone takes
+_UNIX, _STREAM, _KIND = 1, 1, 0xF
+# PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_MM, PR_SET_PTRACER
+_PRCTLS = (1, 4, 22, 35, 0x59616D61)
+# TIOCSTI, TIOCLINUX, TIOCSETD: typing into a terminal, and the like; FIOSETOWN, SIOCSPGRP: signals to others
+_IOCTLS = (0x5412, 0x541C, 0x5423, 0x8901, 0x8902)
+_FCNTLS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: the same by files
+_OF_ITSELF = (  # the first argument is a process, 0 the caller
+    "prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr"
+)
+
+# --- BPF --------------------------------------------------------------------------------------------
+
+_LOAD, _JUMP_EQUAL, _JUMP_MORE, _JUMP_ANY, _AND, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
+_NUMBER, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
+_X32 = 0x40000000
+
+type _Line = tuple[int, int, int, int]
+"""code, jump if true, jump if false (lines to skip), operand."""
+
+
+def _answer(value: int) -> _Line:
+    return _RETURN, 0, 0, value
+
+
+def _argument(index: int) -> _Line:
+    """Load the low half of an argument: what is looked at here is an int to the kernel."""
+    return _LOAD, 0, 0, _ARGS + 8 * index
+
+
+def _one_of(index: int, values: tuple[int, ...], then: int, otherwise: int) -> list[_Line]:
+    lines = [_argument(index)]
+    for at, value in enumerate(values):
+        lines.append((_JUMP_EQUAL, len(values) - at, 0, value))
+    return [*lines, _answer(otherwise), _answer(then)]
+
+
+def _own(index: int, pid: int) -> list[_Line]:
+    """Only where the argument is this process."""
+    return _one_of(index, (pid,), ALLOW, FORBIDDEN)
+
+
+def rules(machine: str, pid: int, *, subprocesses: bool) -> Mapping[int, list[_Line]]:
+    """Number of a call to the lines that answer it. What is not in it is allowed.
+
+    ``subprocesses``: programs may be started, and signalled: by whom then is Landlock's to say.
+    """
+    numbers = NUMBERS[machine]
+    found: dict[int, list[_Line]] = {}
+    for answer, names in _OUTRIGHT.items():
+        for name in names.split():
+            if name in numbers:
+                found[numbers[name]] = [_answer(answer)]
+
+    def add(name: str, lines: list[_Line]) -> None:
+        if name in numbers:
+            found[numbers[name]] = lines
+
+    add(
+        "socketpair",  # of streams: a datagram may name another receiver
+        [
+            _argument(0),
+            (_JUMP_EQUAL, 0, 3, _UNIX),
+            _argument(1),
+            (_AND, 0, 0, _KIND),
+            (_JUMP_EQUAL, 1, 0, _STREAM),
+            _answer(DENIED),
+            _answer(ALLOW),
+        ],
+    )
+    add("prctl", _one_of(0, _PRCTLS, FORBIDDEN, ALLOW))
+    add("ioctl", _one_of(1, _IOCTLS, FORBIDDEN, ALLOW))
+    add("fcntl", _one_of(1, _FCNTLS, FORBIDDEN, ALLOW))
+    add("setpriority", _one_of(1, (0, pid), ALLOW, FORBIDDEN))
+    for name in _OF_ITSELF.split():
+        add(name, _one_of(0, (0, pid), ALLOW, FORBIDDEN))
+    if subprocesses:
+        namespaces = [_argument(0), (_JUMP_ANY, 0, 1, _NAMESPACES), _answer(FORBIDDEN)]
+        add("clone", [*namespaces, _answer(ALLOW)])
+    else:
+        add("clone", [_argument(0), (_JUMP_ANY, 1, 0, _THREAD), _answer(DENIED), _answer(ALLOW)])
+        for name in ("fork", "vfork", "execve", "execveat"):
+            add(name, [_answer(DENIED)])
+        for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
+            add(name, _own(0, pid))
+    return found
+
+
+def program(machine: str, pid: int, *, subprocesses: bool = False) -> bytes:
+    """The filter for a process of this pid, as an array of struct sock_filter.
+
+    A call by another architecture's convention ends the process. Raises KeyError for another machine.
+    """
+    lines: list[_Line] = [
+        (_LOAD, 0, 0, _ARCH),
+        (_JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        _answer(KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_JUMP_MORE, 0, 1, NEWEST),  # x32's too: they have bit 30 set
+        _answer(GONE),
+    ]
+    for number, then in sorted(rules(machine, pid, subprocesses=subprocesses).items()):
+        lines += [(_JUMP_EQUAL, 0, len(then), number), *then]
+    lines.append(_answer(ALLOW))
+    return b"".join(struct.pack("<HBBI", *line) for line in lines)
+
+
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_FILTER, _TSYNC = 1, 1
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(machine: str, filter_: bytes) -> None:
+    """Put this process, with all its threads, under a filter for ever. Raises OSError."""
+    prog = _Program(len(filter_) // 8, filter_)
+    if syscall(_SECCOMP[machine], _FILTER, _TSYNC, ctypes.byref(prog)):
+        raise OSError(errno.ESRCH, "a thread could not be put under the filter")
