@@ -131,7 +131,9 @@ class ProcessRunner:
                     flight.notice("limit-unheld", f"Limits.{name} does not hold: {reason}")
                 for wall in self.walls:
                     if not wall.stands:
-                        flight.notice("wall-missing", f"the wall {wall.name!r}: {wall.detail}")
+                        flight.notice(
+                            "wall-missing", f"the wall {wall.name!r} is missing: {wall.detail}"
+                        )
             self._guard(link, flight)
             link.launch(flight)
             if flight.presses:  # while the worker was not there
