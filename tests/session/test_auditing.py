@@ -253,3 +253,22 @@ def test_any_change_makes_a_delta_not_empty(field):
     }
     assert is_empty(Delta(), Delta())
     assert not is_empty(Delta(**{field: values[field]}), Delta())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import dataclasses\n@dataclasses.dataclass\nclass v:\n    x: int\n    y: str = 'a'",
+        "import enum\nclass v(enum.Enum):\n    A = 1",
+        "class v:\n    __slots__ = ('a', 'b')\n    def __init__(s): s.a = 'q'",
+        "import typing\nX = typing.TypeVar('X')\nclass v(typing.Generic[X]): pass",
+        "import functools\n@functools.lru_cache\ndef v(n): return n",
+    ],
+    ids=["dataclass", "enum", "slots", "generic", "lru_cache"],
+)
+async def test_what_is_only_read_after_a_restart_is_not_stored_again(tmp_path, source):
+    async with open_at(tmp_path) as session:
+        (await session.run(source)).unwrap()
+    async with open_at(tmp_path) as session:
+        (await session.run("text = repr(v)")).unwrap()
+        assert (await session.diff()).changed == {}

@@ -40,7 +40,8 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
                 raise NamespaceError(f"no name {name!r} in this session") from None
         case Variables():
             found = executor.namespace.namespace
-            found.pop("_last_exception", None)  # ours, though the specification wants it in the dict
+            # Ours, though the specification wants it in the dict.
+            found.pop("_last_exception", None)
             return {k: type(v).__name__ for k, v in found.items()}
         case Tasks():
             tasks = find_tasks(asyncio.get_running_loop(), group)

@@ -10,7 +10,7 @@ import types
 from typing import Any
 
 from pyrepl3.snapshot import rebuild, structs
-from pyrepl3.snapshot.commons import BUILDER, HEAP, Pickling
+from pyrepl3.snapshot.commons import BUILDER, HEAP, Pickling, one_of_its_kind
 from pyrepl3.snapshot.definitions import is_importable
 from pyrepl3.snapshot.reasons import UnstorableError
 from pyrepl3.snapshot.structs import is_struct
@@ -21,6 +21,7 @@ _NEVER = frozenset({"__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]})
 _MAY_BE_SET = frozenset(  # descriptors of ``type`` that write into the class's own dict
     {"__abstractmethods__", "__annotations__", "__doc__", "__module__", "__type_params__"}
 )
+_FIRST = frozenset({"__slots__", "__doc__"})
 # Their hooks only set attributes of the class itself, and those are stored.
 _HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})
 _SINGLETONS = frozenset({id(type(None)), id(type(...)), id(type(NotImplemented))})
@@ -62,16 +63,16 @@ def finish_call(pickler: Pickling, cls: type[Any]) -> object:
 def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...]:
     session = pickler.commons.name
     own = vars(cls)
-    body: dict[str, Any] = {"__qualname__": cls.__qualname__}
+    body: dict[str, Any] = {"__qualname__": one_of_its_kind(cls.__qualname__)}
     module = own.get("__module__")
-    body["__module__"] = True if module == session else module
+    body["__module__"] = True if module == session else one_of_its_kind(module)
     if "__slots__" in own:
         slots = [k for k, v in own.items() if _is_slot(cls, v)]
         slots += [k for k in ("__dict__", "__weakref__") if k in own and _is_mine(cls, own[k])]
         body["__slots__"] = tuple(slots)
     for key in own:
         if key in _IN_BODY or _only_in_body(cls, key):
-            body[key] = own[key]
+            body[one_of_its_kind(key)] = own[key]
     pickler.keep.append(body)
     metaclass = type(cls)
     if metaclass.__module__ == "_ctypes":
@@ -83,7 +84,8 @@ def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...
     if maker.__module__.partition(".")[0] == "sqlalchemy":
         # Its instrumentation, tables and registry refer to each other and to engines: nobody can store them.
         raise UnstorableError("a class mapped by SQLAlchemy", cls)
-    return (BUILDER, pickler.key(cls), name, metaclass, maker, cls.__name__, cls.__bases__, body)
+    called = one_of_its_kind(cls.__name__)
+    return (BUILDER, pickler.key(cls), name, metaclass, maker, called, cls.__bases__, body)
 
 
 def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
@@ -91,15 +93,16 @@ def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
     struct = is_struct(cls)
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    for key, value in list(vars(cls).items()):
+    # A class that was restored has first what a body without statements leaves: the bytes are to be the same.
+    for key, value in sorted(vars(cls).items(), key=lambda item: item[0] not in _FIRST):
         if key in _NEVER or _is_slot(cls, value) or _is_mine(cls, value):
             continue
         if _only_in_body(cls, key) or (struct and structs.is_made(key)):
             continue
         if issubclass(type(value), _BEHAVIOUR):
-            behaviour[key] = value
+            behaviour[one_of_its_kind(key)] = value
         else:
-            data[key] = value
+            data[one_of_its_kind(key)] = value
     registered: list[type[Any]] = []
     if "_abc_impl" in vars(cls):
         import _abc  # type: ignore[import-not-found,unused-ignore] # what abc itself is made of
@@ -168,6 +171,6 @@ def reduce_member(pickler: Pickling, member: Any) -> Any:
     pickler.by_value.add(id(member))
     getnewargs = getattr(cls._member_type_, "__getnewargs__", None)
     given = getnewargs(member) if getnewargs is not None else ()
-    fields = dict(member.__dict__)
+    fields = {"_name_": name, **member.__dict__}  # in the order in which a restore makes them
     pickler.keep.append(fields)
     return rebuild.make_member, (cls, name, given), fields, None, None, rebuild.set_member

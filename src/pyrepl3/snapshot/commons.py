@@ -33,6 +33,14 @@ class _Seed:
 BUILDER, NO_MODULE = _Seed(), _Seed()
 
 
+def one_of_its_kind(text: Any) -> Any:
+    """A string, the same object wherever it is equal, so that a restore brings the same bytes out again.
+
+    For names in code only: to a pickle, equal strings that are not the same object are two.
+    """
+    return sys.intern(text) if type(text) is str else text
+
+
 class Commons:
     """What all picklers of one delta share; ``definitions`` says which names hold definitions."""
 

@@ -8,7 +8,7 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from pyrepl3.snapshot import rebuild
-from pyrepl3.snapshot.commons import BUILDER, Pickling
+from pyrepl3.snapshot.commons import BUILDER, Pickling, one_of_its_kind
 from pyrepl3.snapshot.definitions import is_importable, is_importable_module
 from pyrepl3.snapshot.reaches import code_names
 
@@ -57,10 +57,12 @@ def _globals_of(function: FunctionType, pickler: Pickling) -> Any:
 
 def _state_of(function: FunctionType, session: str) -> tuple[Any, ...]:
     module = function.__module__
+    own = function.__globals__.get("__name__")  # a restore takes this very object
+    told = module if module is own else one_of_its_kind(module)
     return (
         BUILDER,
-        (function.__name__, function.__qualname__),
-        True if module == session else module,
+        (one_of_its_kind(function.__name__), one_of_its_kind(function.__qualname__)),
+        True if module == session else told,
         function.__defaults__,
         function.__kwdefaults__,
         function.__annotations__ or None,

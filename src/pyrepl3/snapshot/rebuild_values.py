@@ -177,6 +177,9 @@ def make_array(data: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> Any
     """An array in the memory ``data`` if that comes from a store, else one that owns its memory."""
     import numpy as np
 
+    # A pickle makes a copy of a type that numpy has one object for, which its own scalars refer to.
+    single = np.dtype(dtype.char) if dtype.isbuiltin == 1 else dtype
+    dtype = single if single == dtype else dtype
     if type(data) is memoryview:
         return np.ndarray(shape, dtype, data, order=order)
     made: Any = np.empty(shape, dtype, order)

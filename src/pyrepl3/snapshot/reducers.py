@@ -14,7 +14,7 @@ import weakref
 from typing import Any
 
 from pyrepl3.snapshot import rebuild_values
-from pyrepl3.snapshot.commons import BUILDER, Pickling
+from pyrepl3.snapshot.commons import BUILDER, Pickling, one_of_its_kind
 from pyrepl3.snapshot.definitions import CELLS, is_importable, is_importable_module
 from pyrepl3.snapshot.reasons import UnstorableError, find_words
 
@@ -257,7 +257,11 @@ def reduce_lru_cache(pickler: Pickling, value: Any) -> Any:
     if is_importable(value, pickler.commons.name):
         return NotImplemented
     settings = value.cache_parameters()
-    fields = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
+    fields = {
+        one_of_its_kind(key): one_of_its_kind(field)
+        for key, field in vars(value).items()
+        if key != "__wrapped__"
+    }
     # What it remembers is not stored: nobody can put it back, and it can be computed again.
     used = value.cache_info().currsize > 0
     args = (BUILDER, value.__wrapped__, settings["maxsize"], settings["typed"], used)
