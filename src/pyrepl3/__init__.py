@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.config import Limits as Limits
     from pyrepl3.config import MiB as MiB
     from pyrepl3.config import Policy as Policy
+    from pyrepl3.config import Tool as Tool
     from pyrepl3.engine.opening import open_session as open_session
     from pyrepl3.engine.stored import export_session as export_session
     from pyrepl3.engine.stored import import_session as import_session
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.errors import StepValueError as StepValueError
     from pyrepl3.errors import StoreCorruptError as StoreCorruptError
     from pyrepl3.errors import StoreError as StoreError
+    from pyrepl3.errors import ToolError as ToolError
     from pyrepl3.errors import WorkerDiedError as WorkerDiedError
     from pyrepl3.isolate.pool import Pool as Pool
     from pyrepl3.lang.cache import CompilationCache as CompilationCache
@@ -120,7 +122,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.session import Session as Session
 
 _HOMES = {
-    "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB Policy",
+    "config": "ExecutorConfig GiB ImportPolicy KiB Limits MiB Policy Tool",
     "engine.opening": "open_session",
     "engine.stored": "export_session import_session",
     "errors": (
@@ -129,7 +131,8 @@ _HOMES = {
         "LimitExceededError LostValueError MissingExtraError NamespaceError PyREPL3Error "
         "RemoteError ReplayedError SessionClosedError SessionError SessionExistsError "
         "SessionInUseError SessionNotFoundError SourceError StaleBaseError StepError "
-        "StepMismatchError StepValueError StoreCorruptError StoreError WorkerDiedError"
+        "StepMismatchError StepValueError StoreCorruptError StoreError ToolError "
+        "WorkerDiedError"
     ),
     "isolate.pool": "Pool",
     "lang.cache": "CompilationCache",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +53,20 @@ class Limits(_Settings, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_positive(self, "wall", "memory", "output", "coroutines", *ONLY_IN_WORKERS)
+
+
+class Tool(_Settings, frozen=True, kw_only=True):
+    """A function of the host that cells may call, with more than its name to be said of it.
+
+    ``timeout``: seconds that a call may take, as its caller sees it; None: no limit. A plain function
+    runs on a thread, which nothing can stop: it goes on, and its result is dropped.
+    """
+
+    fn: Callable[..., Any]
+    timeout: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "timeout")
 
 
 class ImportPolicy(_Settings, frozen=True, kw_only=True):

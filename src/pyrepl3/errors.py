@@ -11,6 +11,7 @@
     │   ├── LimitExceededError     the cell used more than its limits allow
     │   ├── WorkerDiedError        the process that ran the cell is gone
     │   ├── RemoteError            an exception of a class that only the worker process knows
+    │   ├── ToolError              a function of the host, called by a cell, has raised or was too slow
     │   ├── ReplayedError          the cell had not ended well when it ran, and is not run again
     │   └── StepError              a step cannot be made, or what it came to cannot be had
     │       ├── StepMismatchError  the cell makes other steps than those that were kept
@@ -139,6 +140,23 @@ class RemoteError(ExecutionError):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+class ToolError(ExecutionError):
+    """A function of the host that a cell has called did not give a result.
+
+    ``tool`` is its name, ``kind`` the name of the class of what it raised (``"TimeoutError"`` where it
+    took too long), ``text`` the message of that. The host's traceback stays with the host.
+    """
+
+    def __init__(self, tool: str, kind: str, text: str) -> None:
+        self.tool, self.kind, self.text = tool, kind, text
+        super().__init__(tool, kind, text)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tool}: {self.kind}: {self.text}" if self.text else f"{self.tool}: {self.kind}"
+        )
 
 
 class ReplayedError(ExecutionError):

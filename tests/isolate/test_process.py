@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from pyrepl3.errors import StoreError
+from pyrepl3.errors import StoreError, WorkerDiedError
 from pyrepl3.isolate.pool import Pool
 from pyrepl3.isolate.process import ProcessRunner
 from pyrepl3.records import Cell, Failed
+from pyrepl3.run.offers import make_offers
 from pyrepl3.testing.runner import runner_checks
+from pyrepl3.testing.tools import tool_checks
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,56 @@ async def test_the_conformance_suite(check, pool):
         return ProcessRunner("check", pool=pool)
 
     await check.run(open_runner)
+
+
+@pytest.mark.parametrize("check", tool_checks(), ids=lambda check: check.name)
+async def test_the_conformance_suite_of_host_functions(check, pool):
+    async def open_with(tools):
+        return ProcessRunner("check", pool=pool, tools=make_offers(tools))
+
+    await check.run(open_with)
+
+
+HOSTILE = """
+import itertools, os
+from pyrepl3.isolate import messages as m
+worker = search._calls._send.__self__
+numbers = itertools.count(10_000)
+"""
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "while True: worker._send(m.Call(n=next(numbers), name='search'), [b'x'])",
+        "worker._send(m.Call(n=1, name='os.system'), [b'']); import time; time.sleep(30)",
+        "worker._send(m.Call(n=1, name='search'), [bytes(9_000_000)]); import time; time.sleep(30)",
+        "worker._send(m.Call(n=1, name='forever'), [b'']); worker._send(m.Call(n=1, name='forever'),"
+        " [b'']); import time; time.sleep(30)",
+    ],
+    ids=["flood", "another function", "too many bytes", "one number twice"],
+)
+async def test_a_worker_that_passes_by_the_bounds_is_ended(pool, attack):
+    """What waits in the worker is politeness: whoever writes to the pipe is held to it by the host."""
+
+    async def search(x: int) -> int:
+        await asyncio.sleep(0.01)
+        return x
+
+    async def forever(*x: int) -> None:
+        await asyncio.Event().wait()
+
+    tools = make_offers({"search": search, "forever": forever})
+    runner = ProcessRunner("hostile", pool=pool, tools=tools)
+    source = HOSTILE + attack.replace("[b'']", "[b'\\x92\\x90\\x80']")
+    try:
+        cell = Cell(id="hostile-c1", n=1, source=source, filename="<hostile>")
+        outcome = await runner.run(cell, lambda event: None)
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, WorkerDiedError)
+        assert "no message of its own" in str(outcome.error)
+    finally:
+        await runner.aclose()
 
 
 @pytest.mark.slow

@@ -7,13 +7,14 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3.config import (
     ExecutorConfig,
     Isolation,
     Limits,
     Policy,
+    Tool,
     check_isolation,
     check_worker,
     with_imports,
@@ -27,13 +28,14 @@ from pyrepl3.session import Session
 from pyrepl3.session.control import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from pyrepl3.isolate.pool import Pool
     from pyrepl3.isolate.process import ProcessRunner
     from pyrepl3.ports import Asker, Durability, Observer, Runner, Stage, Store
     from pyrepl3.run.host import LoopHost
+    from pyrepl3.run.offers import Offer, Serving
 
 
 def open_session(
@@ -56,6 +58,7 @@ def open_session(
     policy: Policy | None = None,
     strict: bool = False,
     workdir: Path | str | None = None,
+    tools: Mapping[str, Tool | Callable[..., Any]] | None = None,
 ) -> Opening:
     """A session, to be opened with ``async with``; it comes back after a crash if it has a name.
 
@@ -82,9 +85,13 @@ def open_session(
     it is to be, of a virtual environment, say (3.12 or later; see docs/how-to/workers.md). Sessions that ask
     for the same share what was loaded; or say ``pool``, a Pool of your own.
 
+    ``tools``: functions of the caller that cells may call by these names, as ``await search("x")`` or
+    ``search.sync("x")``; async ones run on the loop that the session is opened on, plain ones on threads.
+    Arguments and results are plain values; what they raise is a ToolError in the cell; see ``Tool``.
+
     Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
     process can be had, ConfinementError where it cannot be confined as asked.
-    Raises ValueError for what does not go together.
+    Raises ValueError for what does not go together, TypeError for a tool that is none.
     """
     check_isolation(
         isolation,
@@ -117,8 +124,19 @@ def open_session(
             policy=policy,
             strict=strict,
             workdir=workdir,
+            tools=_make_offers(tools),
         ),
     )
+
+
+def _make_offers(
+    tools: Mapping[str, Tool | Callable[..., Any]] | None,
+) -> dict[str, Offer] | None:
+    if not tools:
+        return None
+    from pyrepl3.run.offers import make_offers  # noqa: PLC0415  only where something is offered
+
+    return make_offers(tools)
 
 
 class Opening:
@@ -137,6 +155,7 @@ class Opening:
         self._control: Control | None = None
         self._worker: ProcessRunner | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._serving: Serving | None = None
 
     async def __aenter__(self) -> Session:
         store, folder = await self._open_store()
@@ -164,7 +183,7 @@ class Opening:
     def _make_session(self, store: Store | None, durability: Durability | None) -> Session:
         options = self._options
         if options.isolation == "none":
-            self.runner, name = run_here(
+            self.runner, name, self._serving = run_here(
                 self._name, options, durability, host=self.host, kept=store is not None
             )
         else:
@@ -231,6 +250,8 @@ class Opening:
             if session is not None:
                 await session.aclose()
         finally:
+            if self._serving is not None:
+                self._serving.close()
             self._remove_temporary()
 
     def _remove_temporary(self) -> None:

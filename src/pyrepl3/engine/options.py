@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyrepl3.config import ExecutorConfig, Isolation, Limits, Policy
     from pyrepl3.isolate.pool import Pool
     from pyrepl3.ports import Asker, Durability, Observer, Stage, Store
+    from pyrepl3.run.offers import Offer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +36,4 @@ class Options:
     preload: Sequence[str] = ()
     python: Path | str | None = None
     pool: Pool | None = None
+    tools: Mapping[str, Offer] | None = None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyrepl3.isolate.process import ProcessRunner
     from pyrepl3.ports import Durability, Runner
     from pyrepl3.run.host import LoopHost
+    from pyrepl3.run.offers import Serving
     from pyrepl3.snapshot.process import Process
 
 _unnamed = itertools.count(1)
@@ -24,8 +25,8 @@ def run_here(
     *,
     host: LoopHost | None,
     kept: bool,
-) -> tuple[Runner, str]:
-    """A runner in this process, on ``host`` or a thread of its own; and the name of the session."""
+) -> tuple[Runner, str, Serving | None]:
+    """A runner in this process, on ``host`` or a thread of its own; the name of the session; its tools."""
     from pyrepl3.run.display import display  # noqa: PLC0415  the engine loads when first used
     from pyrepl3.run.namespace import NamespaceManager, fresh_main  # noqa: PLC0415
     from pyrepl3.run.thread import ThreadRunner  # noqa: PLC0415
@@ -48,7 +49,12 @@ def run_here(
         host=host,
         durability=durability,
     )
-    return runner, name or manager.name
+    serving: Serving | None = None
+    if options.tools:
+        from pyrepl3.run.offers import offer_here  # noqa: PLC0415  only where something is offered
+
+        serving = offer_here(options.tools, manager)
+    return runner, name or manager.name, serving
 
 
 def run_in_worker(
@@ -82,5 +88,6 @@ def run_in_worker(
         policy=policy,
         workdir=workdir,
         strict=options.strict,
+        tools=options.tools,
     )
     return runner, name

@@ -36,6 +36,7 @@ class Wanted:
     policy: Policy | None = None
     workdir: str = ""
     strict: bool = False
+    tools: tuple[tuple[str, str], ...] = ()
 
     def setup(self, *, asks: bool, keeps: bool, own_path: bool) -> Setup:
         """The first message to a worker: with our directory, arguments and environment, and our path.
@@ -69,6 +70,7 @@ class Wanted:
             file=self.file,
             policy=self.policy,
             workdir=self.workdir,
+            tools=self.tools,
         )
 
     def check(self, ready: Ready) -> None:

@@ -29,16 +29,17 @@ from pyrepl3.isolate.listening import Listener
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
-from pyrepl3.isolate.values import pack_value
 from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
 from pyrepl3.run.host import LoopHost
 from pyrepl3.run.namespace import NamespaceManager, fresh_main
+from pyrepl3.run.plain import NotPlainError, pack_value
 from pyrepl3.run.questions import answer
 from pyrepl3.run.signals import MainThread
 from pyrepl3.run.thread import ThreadRunner
+from pyrepl3.run.tools import Calls, make_functions
 from pyrepl3.snapshot.process import Process
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class _Worker:
         names["display"] = display
         if setup.file:
             names["__file__"] = setup.file
+        self._called = Calls(self._call, lambda n: self._send(m.Drop(n=n)))
+        self._manager.offer(make_functions(self._called, setup.tools))
         self._runner = ThreadRunner(
             self._manager,
             config=setup.config,
@@ -188,6 +191,8 @@ class _Worker:
                 event.set()
             case m.Held():
                 self._kept.take(message)
+            case m.Returned(n=n, fault=fault):
+                self._called.take(n, parts, fault)
             case m.Ask(key=key):
                 return lambda: self._ask(message)
             case m.Checkpoint(key=key):
@@ -297,7 +302,13 @@ class _Worker:
         names = self._manager.get_for_execution()
         if name not in names:
             raise NamespaceError(f"no name {name!r} in this session")
-        return pack_value(names[name], name)
+        try:
+            return pack_value(names[name])
+        except NotPlainError as error:
+            raise NamespaceError(
+                f"{name!r} cannot be fetched: {error} does not cross from the worker process; make plain "
+                "values, lists, tuples, sets, dicts or arrays of numbers of it in a cell first"
+            ) from None
 
     # --- out, from any thread ---------------------------------------------------------------------
 
@@ -307,6 +318,9 @@ class _Worker:
         except OSError:
             if not self._channel.left:  # the host is gone
                 end_group()
+
+    def _call(self, n: int, name: str, data: bytes) -> None:
+        self._send(m.Call(n=n, name=name), [data])
 
     def _ask_host(self, prompt: str, password: bool) -> str:  # noqa: FBT001  the Asker port
         self._asked += 1

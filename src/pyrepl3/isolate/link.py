@@ -21,7 +21,7 @@ from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.keeping import hand_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyrepl3.isolate.flight import Flight
     from pyrepl3.isolate.pool import Worker
     from pyrepl3.ports import Asker, Durability
+    from pyrepl3.run.offers import Offer, Serving
 
 _KNOWN = 4096  # cells whose late output still finds its way
 _ENOUGH = m.WINDOW // 8  # characters that are read before the worker is told of it
@@ -52,6 +53,7 @@ class Link:
         *,
         ask: Asker | None = None,
         durability: Durability | None = None,
+        tools: Mapping[str, Offer] | None = None,
     ) -> None:
         self.worker = worker
         self.lost = False
@@ -65,6 +67,11 @@ class Link:
         self._when_lost = when_lost
         self._ask = ask
         self._durability = durability
+        self._serving: Serving | None = None
+        if tools:
+            from pyrepl3.run.offers import Serving  # noqa: PLC0415  only where something is offered
+
+            self._serving = Serving(tools, self._returned)
         self._asked = 0
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(worker.sock, blocking=False)
@@ -187,10 +194,26 @@ class Link:
                 if self._durability is None:
                     raise FrameError("something is to be kept, and nobody keeps anything")
                 hand_on(self._durability, message, self.post)
+            case m.Call() | m.Drop():
+                self._serve(message, parts)
             case m.Ready():
                 if self.ready.done():
                     raise FrameError("ready twice")
                 self.ready.set_result(message)
+
+    def _serve(self, message: m.Call | m.Drop, parts: memoryview) -> None:
+        if self._serving is None:
+            raise FrameError("a function is called, and none is offered")
+        try:
+            if isinstance(message, m.Call):
+                self._serving.take(message.n, message.name, parts)
+            else:
+                self._serving.drop(message.n)
+        except ValueError as error:
+            raise FrameError(str(error)) from error
+
+    def _returned(self, n: int, data: bytes, fault: tuple[str, str] | None) -> None:
+        self.post(m.Returned(n=n, fault=fault), [data] if data else ())
 
     def _flight(self, key: bytes) -> Flight:
         flight = self.flights.get(key)
@@ -291,6 +314,8 @@ class Link:
             if not future.done():
                 future.set_exception(died)
         self._calls.clear()
+        if self._serving is not None:
+            self._serving.close()
         self._when_lost(self)
         self.gone.set()
 

@@ -62,6 +62,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
     ``policy``: confine the worker, with ``workdir`` as the
     directory that is its own.
+    ``tools``: functions of the host, name and docstring.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     file: str = ""
     policy: Policy | None = None
     workdir: str = ""
+    tools: tuple[tuple[str, str], ...] = ()
 
 
 class Run(_Message, frozen=True, kw_only=True):
@@ -168,12 +170,31 @@ class Held(_Message, frozen=True, kw_only=True):
     error: WireError | None = None
 
 
+class Returned(_Message, frozen=True, kw_only=True):
+    """The answer to a Call: the parts are the result; or what was raised instead, see ``run.tools``."""
+
+    n: int
+    fault: tuple[str, str] | None = None
+
+
 class Close(_Message, frozen=True, kw_only=True):
     """Stop everything and end."""
 
 
 type ToWorker = (
-    Setup | Run | Stop | Room | Ask | Checkpoint | Mark | Audit | Restore | Given | Held | Close
+    Setup
+    | Run
+    | Stop
+    | Room
+    | Ask
+    | Checkpoint
+    | Mark
+    | Audit
+    | Restore
+    | Given
+    | Held
+    | Returned
+    | Close
 )
 
 
@@ -265,7 +286,20 @@ class Keep(_Message, frozen=True, kw_only=True):
     asked: Asked | None = None
 
 
-type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want | Keep
+class Call(_Message, frozen=True, kw_only=True):
+    """A cell calls a function of the host; the parts are the arguments. Answer: Returned, always."""
+
+    n: int
+    name: str
+
+
+class Drop(_Message, frozen=True, kw_only=True):
+    """Nobody waits for a call any more. It may have been answered already."""
+
+    n: int
+
+
+type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want | Keep | Call | Drop
 
 type Message = ToWorker | ToHost
 

@@ -22,16 +22,17 @@ from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.stopping import escalate
-from pyrepl3.isolate.values import unpack_value
 from pyrepl3.records import Walls
+from pyrepl3.run.plain import unpack_value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
     from pyrepl3.isolate.pool import Worker
     from pyrepl3.ports import Asker, Durability, Observer, Pace
     from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot, Wall
+    from pyrepl3.run.offers import Offer
 
 type Restorer = Callable[[Snapshot], Awaitable[dict[str, str]]]
 
@@ -63,6 +64,7 @@ class ProcessRunner:
         ask: Asker | None = None,
         durability: Durability | None = None,
         file: str = "",
+        tools: Mapping[str, Offer] | None = None,
         grace: float = 1.0,
         policy: Policy | None = None,
         workdir: str = "",
@@ -82,10 +84,12 @@ class ProcessRunner:
             policy=policy,
             workdir=workdir,
             strict=strict,
+            tools=tuple((offer.name, offer.doc) for offer in (tools or {}).values()),
         )
         self._limits = limits
         self._ask = ask
         self._durability = durability
+        self._tools = tools
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.Lock()
@@ -263,7 +267,13 @@ class ProcessRunner:
 
     async def _start(self) -> Link:
         def connect(worker: Worker) -> Link:
-            link = Link(worker, self._lost, ask=self._ask, durability=self._durability)
+            link = Link(
+                worker,
+                self._lost,
+                ask=self._ask,
+                durability=self._durability,
+                tools=self._tools,
+            )
             link.when_over = self._over
             return link
 

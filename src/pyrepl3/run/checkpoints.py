@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyrepl3.run.namespace import ENGINE_NAMES
+from pyrepl3.run.namespace import ENGINE_NAMES, OFFERED
 from pyrepl3.snapshot.delta import Snapshotter
 from pyrepl3.snapshot.process import is_kept
 
@@ -93,6 +93,13 @@ class Checkpoints:
 
     def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back: name to reason."""
+        token = OFFERED.set(self._namespace.offered)
+        try:
+            return self._restore(snapshot)
+        finally:
+            OFFERED.reset(token)
+
+    def _restore(self, snapshot: Snapshot) -> dict[str, str]:
         self.begin()
         process = self._process
         notes: list[str] = []

@@ -11,6 +11,8 @@ import contextvars
 import sys
 import threading
 import weakref
+from collections.abc import Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from pyrepl3.run.turn import Turn
 from pyrepl3.snapshot.reaches import ESCAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from types import CodeType
 
     from pyrepl3.lang.compile import CompiledCell
@@ -45,6 +47,9 @@ ENGINE_NAMES = frozenset(
     }
 )
 """Names in the dict that are not the user's: neither listed nor stored."""
+
+OFFERED: ContextVar[Mapping[str, object]] = ContextVar("pyrepl3_offered", default={})  # noqa: B039
+"""The functions of the host that belong to the namespace which is being restored. Never changed."""
 
 _PROTECTED = frozenset({"__name__", "__builtins__", "__spec__", "__loader__", "__package__"})
 _ENGINE_SOURCES = frozenset({"executor", "engine"})
@@ -106,6 +111,8 @@ class NamespaceManager:
         """Names that cells named since the last checkpoint; None: any may have changed, or none was made."""
         self.lost: dict[str, str] = {}
         """Names that a restore could not bring back: name to reason. A binding takes one off."""
+        self.offered: Mapping[str, object] = {}
+        """Functions of the host: bound again after a restore, where no other value has their name."""
         self._base_context = dict(self.context)
 
     @property
@@ -181,6 +188,16 @@ class NamespaceManager:
             for name in [name for name in self._dict if name not in ENGINE_NAMES]:
                 del self._dict[name]
 
+    def offer(self, functions: Mapping[str, object]) -> None:
+        """Bind functions of the host, now and after each restore."""
+        self.offered = functions
+        self._bind_offered()
+
+    def _bind_offered(self) -> None:
+        for name, function in self.offered.items():
+            if self._dict.setdefault(name, function) is function and self.touched is not None:
+                self.touched.add(name)
+
     def forget_touched(self) -> None:
         """A checkpoint holds all that cells touched so far."""
         self.touched = set()
@@ -227,6 +244,7 @@ class NamespaceManager:
         self.sources.restore(state.get("sources", {}), codes)
         self.lost = {**state.get("lost", {}), **lost}
         self.forget_touched()
+        self._bind_offered()
 
     def note(self, compiled: CompiledCell) -> None:
         """A cell is about to run: remember what it may touch, and what later cells inherit."""
