@@ -360,6 +360,23 @@ def test_what_finished_long_ago_goes_with_all_of_its_lineage_or_stays_with_it(op
     assert ids(opened(), tags=tags) == ["alive", "alive:1"]
 
 
+def test_finished_steps_stay_with_a_cell_that_is_not_over_and_go_with_it(opened):
+    clock = Clock()
+    connection = opened(clock=clock)
+    ask(connection, PromiseCreate(id="a-c1-0", timeout_at=FOREVER, tags={"pyrepl3": "cell"}))
+    for id_ in ("a-c1-0-1", "a-c1-0-2", "a-c1"):
+        ask(connection, PromiseCreate(id=id_, timeout_at=FOREVER, tags={"pyrepl3": "step"}))
+        ask(connection, PromiseSettle(id=id_, state="resolved"))
+    clock.now += 3_600_000
+    assert connection.collect(older=3_600).result(10) == 1
+    assert ids(connection) == ["a-c1-0", "a-c1-0-1", "a-c1-0-2"]
+    ask(connection, PromiseSettle(id="a-c1-0", state="rejected_canceled"))
+    assert connection.collect(older=3_600).result(10) == 0
+    clock.now += 3_600_000
+    assert connection.collect(older=3_600).result(10) == 3
+    assert ids(connection) == []
+
+
 def test_collecting_takes_many_lineages_past_one_that_stays(opened, monkeypatch):
     monkeypatch.setattr(rows, "_LINEAGES", 3)
     clock = Clock()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from resonate.connections.local import LocalConnection
 
+from pyrepl3.durable.blobs import INLINE
 from pyrepl3.durable.embedded import Embedded
 from pyrepl3.durable.local import LocalPromises
 from pyrepl3.durable.remote import RemotePromises
-from pyrepl3.durable.steps import ResonateDurability
+from pyrepl3.durable.steps import KEPT, ResonateDurability
+from pyrepl3.records import Kept
 from pyrepl3.testing.durability import durability_checks
 
 
@@ -57,3 +62,57 @@ def test_steps_on_the_embedded_server(check, tmp_path):
         return LocalPromises(Embedded(tmp_path / "durable.db"))
 
     check.run(lambda: ResonateDurability(open_promises, name="demo", folder=tmp_path / "steps"))
+
+
+# --- what goes by age -----------------------------------------------------------------------------
+
+
+class Clock:
+    """Milliseconds that a test sets."""
+
+    def __init__(self):
+        self.now = 1_000_000_000_000
+
+    def __call__(self):
+        return self.now
+
+
+def kept_in(folder):
+    with closing(sqlite3.connect(folder / "durable.db")) as db:
+        return {id_ for (id_,) in db.execute("SELECT id FROM promise")}
+
+
+def test_what_a_cancelled_cell_has_left_goes_by_age_and_steps_of_one_that_is_not_over_stay(
+    tmp_path,
+):
+    clock = Clock()
+
+    def opened():
+        def connect():
+            return LocalPromises(Embedded(tmp_path / "durable.db", clock=clock))
+
+        return ResonateDurability(connect, name="demo", folder=tmp_path / "steps")
+
+    big = Kept(mark="f()", data=bytes(INLINE + 1))
+    first = opened()
+    for cell in ("demo-c1-00000000", "demo-c5-00000000"):
+        key = first.open(cell, 0).result(10).key
+        first.step(f"{key}-1", big).result(10)
+    assert first.cancel("demo-c1-00000000").result(10)
+    first.aclose().result(10)
+    for later, gone in ((KEPT - 60, False), (120, True)):
+        clock.now += int(later * 1000)
+        other = opened()
+        other.open("demo-c2-00000000", 0).result(10)
+        other.settle("demo-c2-00000000", 1).result(10)
+        other.aclose().result(10)
+        left = {"demo-c5-00000000", "demo-c5-00000000-1"}
+        if not gone:
+            left |= {"demo-c1-00000000", "demo-c1-00000000-1"}
+        assert kept_in(tmp_path) == left
+        files = {path.stem for path in (tmp_path / "steps").iterdir()}
+        assert files == {name for name in left if name.endswith("-1")}
+    third = opened()
+    assert third.open("demo-c5-00000000", 0).result(10).known
+    assert third.find("demo-c5-00000000-1").result(10) == big
+    third.aclose().result(10)

@@ -56,6 +56,14 @@ class Blobs:
             except OSError:  # it costs room, no more
                 continue
 
+    def steps(self) -> list[str]:
+        """The steps that have a file."""
+        return [path.stem for path in self.folder.glob("*.bin")]
+
+    def remove(self, step: str) -> None:
+        """Remove the file of one step."""
+        self._path(step).unlink(missing_ok=True)
+
     def _path(self, step: str) -> Path:
         return self.folder / f"{step}.bin"
 

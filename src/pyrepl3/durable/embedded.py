@@ -186,7 +186,8 @@ class Embedded:
     def collect(self, older: float) -> Future[int]:
         """Remove promises that were settled ``older`` seconds ago or more; returns how many went.
 
-        Those of one origin (the id up to ``:``) go together, once all of them are that old.
+        Those of one origin (the id up to ``:``, or a cell of ours and its steps) go together, once all of
+        them are that old.
         """
         return self._post(Collect(self._clock() - int(older * 1000)), Future[int]())
 

@@ -79,6 +79,10 @@ class LocalPromises:
         """Remove the promises whose names start so."""
         return self._embedded.forget(prefix)
 
+    def collect(self, older: float) -> Future[int]:
+        """Remove what was settled that many seconds ago, whole cells only."""
+        return self._embedded.collect(older)
+
     def close(self) -> Future[None]:
         """Close the file; blocks for some ms."""
         end: Future[None] = Future()

@@ -67,6 +67,13 @@ class Promises(Protocol):
         """Promises whose names start so are needed no more: they go, where that can be asked for."""
         ...
 
+    def collect(self, older: float) -> Future[int]:
+        """Remove what was settled ``older`` seconds ago or more, where that can be asked for; how many went.
+
+        Finished steps of a cell that is not over stay.
+        """
+        ...
+
     def close(self) -> Future[None]:
         """Let go."""
         ...

@@ -7,7 +7,7 @@ ours in ``tag``, ``resonate:origin``, ``:branch`` and ``:parent`` by the id, whi
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -172,17 +172,25 @@ class Rows:
     def collect(self, before: int) -> tuple[int, bool]:
         """Remove promises that were settled up to ``before`` (ms); a lineage goes whole or stays whole.
 
-        Returns how many went, and whether there may be more to remove.
+        A lineage is what begins with an id up to its ``:``, or with the id of one of our cells: the finished
+        steps of a cell that is not over stay, however old. Returns how many went, and whether there may be
+        more to remove.
         """
         asked = "SELECT id FROM promise WHERE state <> 'pending' AND settled_at <= ?"
+        cells = {
+            id_
+            for (id_,) in self._db.execute(
+                "SELECT id FROM tag WHERE name = 'pyrepl3' AND value = 'cell'"
+            )
+        }
         seen: set[str] = set()
         gone = removed = 0
         for (id_,) in self._db.execute(asked, (before,)).fetchall():
-            origin = id_.partition(":")[0]
+            origin, after = _find_origin(id_, cells)
             if origin in seen:
                 continue
             seen.add(origin)
-            bounds = (origin + ":", origin + ";")
+            bounds = (origin + after, origin + chr(ord(after) + 1))
             young = self._db.execute(
                 "SELECT 1 FROM promise WHERE (id = ? OR (id >= ? AND id < ?))"
                 " AND (state = 'pending' OR settled_at > ?) LIMIT 1",
@@ -304,3 +312,15 @@ class Rows:
     def _ask(self, query: str) -> int:
         found: int = self._db.execute(query).fetchone()[0]
         return found
+
+
+def _find_origin(id_: str, cells: Collection[str]) -> tuple[str, str]:
+    """What the ids of a lineage begin with, and the character that follows in all but the first."""
+    at = id_.find("-")
+    while at >= 0:
+        if id_[:at] in cells:
+            return id_[:at], "-"
+        at = id_.find("-", at + 1)
+    if id_ in cells:
+        return id_, "-"
+    return id_.partition(":")[0], ":"

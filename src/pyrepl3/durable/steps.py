@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.durable.blobs import INLINE, Blobs
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyrepl3.durable.promises import Found, Promises
+
+KEPT = 7 * 24 * 3600.0
+"""Seconds for which the promise of a cell that ended otherwise than by its epoch (cancelled, or cut between
+its end and its removal) is kept, with its steps. What its epoch has ended goes at once."""
 
 _LAST = 2.0  # seconds that closing waits for what is being removed
 _NUMBERED = re.compile(r".*-c([0-9]+)-[0-9a-f]{8}(?:-[br][0-9a-f]+)?")
@@ -269,6 +274,7 @@ class ResonateDurability:
         if not self._swept:
             self._swept = True
             await self._sweep(promises, key)
+            await self._collect(promises)
 
     async def _sweep(self, promises: Promises, settled: str) -> None:
         """What cells that a crash has cut have left goes too, once their number is another cell's."""
@@ -281,6 +287,14 @@ class ResonateDurability:
                 continue
             if found.id not in self._cells.values():
                 await self._remove(promises, found.id, promises.cancel(found.id))
+
+    async def _collect(self, promises: Promises) -> None:
+        """What ended long ago goes, whatever left it."""
+        if not await On(promises.collect(KEPT)) or not self._blobs.folder.exists():
+            return
+        for step in await self._in_pool(self._blobs.steps):
+            if await On(promises.get(step)) is None and self._key_of(step) is None:
+                await self._in_pool(partial(self._blobs.remove, step))
 
     async def _remove(self, promises: Promises, key: str, *ends: Future[Any]) -> None:
         """Let go of what a cell has left, once its promises have their ends."""
