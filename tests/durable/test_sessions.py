@@ -171,3 +171,63 @@ def test_a_session_without_steps_loads_and_makes_nothing_of_it(tmp_path):
         asyncio.run(main())
     """
     subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=60)
+
+
+# --- carried away -----------------------------------------------------------------------------------
+
+
+async def cut(store, done, source):
+    """A session whose last cell has made its steps, and is not on disk: as after a crash."""
+    async with pyrepl3.open_session("demo", store=store) as session:
+        await session.run("n = 1")
+        session._runner.namespace.update_namespace({"done": done})
+        commit, session._store.commit = session._store.commit, None
+        assert (await session.run(source)).epoch is None
+        session._store.commit = commit
+
+
+async def go_on(name, store, done, source):
+    async with pyrepl3.open_session(name, store=store) as session:
+        session._runner.namespace.update_namespace({"done": done})
+        return (await session.run(source)).unwrap()
+
+
+STEPS = HEAD + "step(done.append, 1); step(bytes, 100_000); step(step_key)"
+
+
+async def test_an_export_takes_the_steps_of_a_cell_that_is_not_over_along(tmp_path):
+    done = []
+    await cut(tmp_path / "a", done, STEPS)
+    pyrepl3.export_session("demo", tmp_path / "one.file", store=tmp_path / "a")
+    first = await go_on("demo", tmp_path / "a", done, STEPS)
+    assert pyrepl3.import_session(tmp_path / "one.file", store=tmp_path / "b") == "demo"
+    assert await go_on("demo", tmp_path / "b", done, STEPS) == first
+    assert done == [1]
+    assert rows(tmp_path / "b" / "demo") == 0
+
+
+async def test_a_session_exports_its_own_steps_while_it_is_open(tmp_path):
+    done = []
+    await cut(tmp_path / "a", done, STEPS)
+    async with pyrepl3.open_session("demo", store=tmp_path / "a") as session:
+        await session.asked()  # opens the file
+        await session.export(tmp_path / "one.file")
+    pyrepl3.import_session(tmp_path / "one.file", store=tmp_path / "b")
+    await go_on("demo", tmp_path / "b", done, STEPS)
+    assert done == [1]
+
+
+@pytest.mark.parametrize("way", ["fork", "import"])
+async def test_another_session_shares_no_steps_with_the_one_it_was_made_of(tmp_path, way):
+    done = []
+    await cut(tmp_path, done, STEPS)
+    if way == "fork":
+        async with pyrepl3.open_session("demo", store=tmp_path) as session:
+            await session.fork("other")
+    else:
+        pyrepl3.export_session("demo", tmp_path / "one.file", store=tmp_path)
+        pyrepl3.import_session(tmp_path / "one.file", "other", store=tmp_path)
+    key = await go_on("other", tmp_path, done, STEPS)
+    assert done == [1, 1]
+    assert key != await go_on("demo", tmp_path, done, STEPS)
+    assert done == [1, 1]

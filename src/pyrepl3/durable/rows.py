@@ -293,8 +293,7 @@ class Rows:
 
     def _prepare(self, file: str, synchronous: Synchronous) -> None:
         db = self._db
-        # Held for good by the first statement: no other process can write, and no -shm file is needed.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # Not locked for good, which the lock beside the file is for: an export reads it meanwhile.
         version = self._ask("PRAGMA user_version")
         ours = self._ask("PRAGMA application_id") == _APPLICATION_ID
         if not ours and (version or self._ask("SELECT count(*) FROM sqlite_master")):

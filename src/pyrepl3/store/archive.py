@@ -1,7 +1,8 @@
 """An open session in, one file out (a zip archive, nothing compressed); and such a file in, a session out.
 
-The archive holds ``session.json`` (what it is), ``session.db`` and the packs. Nothing of it is used before
-all of it was read and compared with its checksums. Values are pickles: import only what you trust.
+The archive holds ``session.json`` (what it is), ``session.db``, the packs, and what steps of cells that are
+not over came to (``durable.db`` and ``steps/``), which stays with the session's name. Nothing of it is used
+before all of it was read and compared with its checksums. Values are pickles: import only what you trust.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import shutil
 import sqlite3
 import tempfile
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyrepl3.errors import StoreCorruptError, StoreError
@@ -26,14 +28,50 @@ from pyrepl3.store.verify import verify_all
 
 _FORMAT = 1
 _ABOUT, _DATABASE = "session.json", "session.db"
-_MEMBER = re.compile(r"session\.json|session\.db|pack-\d{6,}", re.ASCII)
+_STEPS, _BESIDE = (
+    "durable.db",
+    "steps",
+)  # of steps that cells have made; the store knows no more of them
+_BIG = re.compile(rf"{_BESIDE}/[a-z0-9-]{{1,240}}\.bin", re.ASCII)
+_MEMBER = re.compile(
+    rf"session\.json|session\.db|pack-\d{{6,}}|durable\.db|{_BIG.pattern}", re.ASCII
+)
 _DAMAGED = (zipfile.BadZipFile, EOFError, RuntimeError, KeyError, sqlite3.DatabaseError, *ODD)
 _STEP = 1 << 20
 
 
-def write_archive(db: sqlite3.Connection, packs: Packs, path: Path, name: str) -> None:
+@contextmanager
+def copy_steps(folder: Path | None, near: Path) -> Iterator[dict[str, Path]]:
+    """Copies of what the steps of a session's cells came to: the name in an archive, and a file.
+
+    To be entered before the epochs are read: a cell that ends meanwhile is in these, and its steps are not
+    asked for; the other way round they would be missing. Raises OSError, sqlite3.Error.
+    """
+    found: dict[str, Path] = {}
+    if folder is None or not (folder / _STEPS).exists():
+        yield found
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{near.name}.", dir=near.parent) as place:
+        source = sqlite3.connect(f"{(folder / _STEPS).absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            # Not ``backup``, which waits for ever where the file is locked.
+            source.execute("VACUUM INTO ?", (str(Path(place, _STEPS)),))
+        finally:
+            source.close()
+        found[_STEPS] = Path(place, _STEPS)
+        for file in (folder / _BESIDE).glob("*.bin"):
+            with suppress(FileNotFoundError):  # its cell is over
+                copied = shutil.copyfile(file, Path(place, file.name))
+                found[f"{_BESIDE}/{file.name}"] = copied
+        yield found
+
+
+def write_archive(
+    db: sqlite3.Connection, packs: Packs, path: Path, name: str, steps: Mapping[str, Path]
+) -> None:
     """Write a whole session to ``path``, synced; nothing stands there before all of it does.
 
+    ``steps``: what ``copy_steps`` gave.
     Raises StoreError where ``path`` exists, OSError, sqlite3.Error.
     """
     _check_free(path)
@@ -44,6 +82,8 @@ def write_archive(db: sqlite3.Connection, packs: Packs, path: Path, name: str) -
             about = {"pyrepl3": "session", "format": _FORMAT, "name": name}
             archive.writestr(_ABOUT, json.dumps(about))
             archive.write(copied, _DATABASE)
+            for member_name, file in steps.items():
+                archive.write(file, member_name)
             for number, end in packs.ends.items():
                 with archive.open(f"pack-{number:06}", "w", force_zip64=True) as member:
                     _copy_pack(packs, number, end, member)
@@ -75,7 +115,8 @@ def read_archive(path: Path, root: Path, name: str | None = None) -> str:
                     f"{_FORMAT}): upgrade pyrepl3"
                 )
             with make_session(root, wanted) as folder:
-                _unpack(archive, path, folder)
+                # Two sessions share no step: under another name it begins without those of the first.
+                _unpack(archive, path, folder, steps=wanted == about["name"])
                 _check(folder, path)
             return wanted
     except _DAMAGED as error:
@@ -119,14 +160,22 @@ def _check_free(path: Path) -> None:
         raise StoreError(f"{path} exists: export to another file, or remove it first")
 
 
-def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, *, steps: bool) -> None:
     for info in archive.infolist():
         if not _MEMBER.fullmatch(info.filename) or info.compress_type != zipfile.ZIP_STORED:
             raise StoreCorruptError(f"{path} is no export of a session: {info.filename!r} is in it")
-        if info.filename != _ABOUT:
-            target = folder / info.filename
-            with archive.open(info) as member, target.open("xb") as file:
-                shutil.copyfileobj(member, file, _STEP)  # compares the checksum at the end
+        if info.filename == _ABOUT:
+            continue
+        target = folder / info.filename
+        big = _BIG.fullmatch(info.filename) is not None
+        if not steps and (big or info.filename == _STEPS):
+            continue
+        if big:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+        with archive.open(info) as member, target.open("xb") as file:
+            shutil.copyfileobj(member, file, _STEP)  # compares the checksum at the end
+        if big:
+            sync(target)
 
 
 def _check(folder: Path, path: Path) -> None:

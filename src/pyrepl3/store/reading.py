@@ -72,10 +72,15 @@ class SqliteReader:
 
     def export(self, path: Path) -> None:
         """Write the whole session to ``path``, which must not exist yet, synced."""
-        from pyrepl3.store.archive import write_archive  # noqa: PLC0415 - zipfile
+        from pyrepl3.store.archive import copy_steps, write_archive  # noqa: PLC0415 - zipfile
 
-        with self._calls, border("export", self._where), self._at(None) as (db, _):
-            write_archive(db, self._packs, path, self._name)
+        with (
+            self._calls,
+            border("export", self._where),
+            copy_steps(self._packs.folder, path) as steps,
+            self._at(None) as (db, _),
+        ):
+            write_archive(db, self._packs, path, self._name, steps)
 
     def close(self) -> None:
         """Let go. Idempotent."""

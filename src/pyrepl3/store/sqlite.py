@@ -282,11 +282,11 @@ class SqliteStore:
 
         Raises StoreError, StoreCorruptError where a pack is not as long as it was.
         """
-        from pyrepl3.store.archive import write_archive  # noqa: PLC0415 - zipfile
+        from pyrepl3.store.archive import copy_steps, write_archive  # noqa: PLC0415 - zipfile
 
-        with self._calls, border("export", self._where):
+        with self._calls, border("export", self._where), copy_steps(self._path, path) as steps:
             name = self._path.name if self._path else "session"
-            write_archive(self._use(), self._packs, path, name)
+            write_archive(self._use(), self._packs, path, name, steps)
 
     def close(self) -> None:
         """Let go of the session. Idempotent. Never raises StoreError."""
