@@ -15,6 +15,7 @@ import asyncio
 import contextvars
 import linecache
 import warnings
+from functools import cached_property
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import msgspec
 
 from pyrepl3.lang.compile import FUTURE_FLAGS
 from pyrepl3.lang.parallel import MOST, Split, remembering
-from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, parse
+from pyrepl3.lang.parse import FLAGS, parse
 from pyrepl3.lang.proof import prove
 from pyrepl3.lang.proof.inputs import MISSING, Proof, Refused
 from pyrepl3.run.lanes import LANE, Lane, LaneSink
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.lang.compile import CompiledCell
     from pyrepl3.lang.parallel import Statement
+    from pyrepl3.lang.proof.functions import Seen
     from pyrepl3.run.evaluator import Run
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.sources import Sources
@@ -66,18 +68,13 @@ def split_run(execution: Execution, run: Run, sources: Sources) -> Run:
         or len(split.statements) < 2
     ):
         return run
-    try:
-        with warnings.catch_warnings():  # what the whole was compiled with has told them
-            warnings.simplefilter("ignore")
-            parts = [
-                _Part(each, at, cell.filename, compiled.flags)
-                for at, each in enumerate(split.statements)
-            ]
-    except COMPILER_ERRORS:  # what is right as a whole and not in parts runs as a whole
-        return run
+    parts = [
+        _Part(each, at, cell.filename, compiled.flags) for at, each in enumerate(split.statements)
+    ]
     driver = _Driver(execution, namespace, split, parts)
-    nested = tuple(code for part in parts for code in part.nested)
-    if nested:
+    nested: tuple[CodeType, ...] = ()
+    if compiled.nested:  # functions that are made in the parts, not in the whole
+        nested = tuple(code for part in parts for code in part.nested)
         sources.hold(cell.filename, nested)
     outer = next(
         const
@@ -96,43 +93,58 @@ def split_run(execution: Execution, run: Run, sources: Sources) -> Run:
 
 
 class _Part:
-    """A statement as code: whole, and as the expression of its awaits and what binds the result."""
+    """A statement as code, compiled as it is needed: whole, or the expression of its awaits."""
 
     def __init__(self, statement: Statement, at: int, filename: str, flags: int) -> None:
-        node = statement.node
+        self._statement, self._at = statement, at
+        self._filename, self._flags = filename, flags
         self.tail = statement.tail
-        self.whole: CodeType | None
+
+    @cached_property
+    def whole(self) -> CodeType | None:
+        """All of it; None where it does nothing."""
+        node = self._statement.node
         if self.tail:
             assert isinstance(node, ast.Expr)
-            self.whole = _compile(ast.Expression(node.value), filename, flags)
-        elif at and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            self.whole = None  # a text alone would become __doc__, and does nothing
-        else:
-            self.whole = _compile(ast.Module([node], []), filename, flags)
-        self.value: CodeType | None = None
-        self.bind: CodeType | None = None
-        if statement.value is not None:
-            self.value = _compile(ast.Expression(statement.value), filename, flags)
-            if statement.targets:
-                hole = ast.copy_location(ast.Constant(_HOLE), statement.value)
-                binding = ast.copy_location(ast.Assign(statement.targets, hole), node)
-                self.bind = _compile(ast.Module([binding], []), filename, flags)
-        self.nested = [code for one in (self.whole, self.value) if one for code in _nested(one)]
+            return self._compile(ast.Expression(node.value))
+        if self._at and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return None  # a text alone would become __doc__
+        return self._compile(ast.Module([node], []))
 
-    def binding(self, value: object) -> CodeType | None:
-        """What binds ``value`` to the statement's targets."""
-        if self.bind is None:
-            return None
-        consts = tuple(value if const == _HOLE else const for const in self.bind.co_consts)
-        return self.bind.replace(co_consts=consts)
+    @cached_property
+    def value(self) -> CodeType:
+        """The expression of its awaits."""
+        value = self._statement.value
+        assert value is not None
+        return self._compile(ast.Expression(value))
 
+    @property
+    def nested(self) -> list[CodeType]:
+        """The code in its code."""
+        codes = [self.whole, self.value if self._statement.value is not None else None]
+        return [code for one in codes if one is not None for code in _nested(one)]
 
-def _compile(tree: ast.Module | ast.Expression, filename: str, flags: int) -> CodeType:
-    mode = "eval" if isinstance(tree, ast.Expression) else "exec"
-    code: CodeType = compile(
-        tree, filename, mode, FLAGS | (flags & FUTURE_FLAGS), dont_inherit=True
-    )
-    return code
+    def bind(self, value: object, names: dict[str, Any]) -> None:
+        """Assign ``value`` to the statement's targets."""
+        targets = self._statement.targets
+        if not targets:
+            return
+        if len(targets) == 1 and isinstance(targets[0], ast.Name):
+            names[targets[0].id] = value
+            return
+        hole = ast.copy_location(ast.Constant(_HOLE), self._statement.value or targets[0])
+        binding = ast.copy_location(ast.Assign(targets, hole), self._statement.node)
+        code = self._compile(ast.Module([binding], []))
+        consts = tuple(value if const == _HOLE else const for const in code.co_consts)
+        eval(code.replace(co_consts=consts), names)  # noqa: S307  running code is what this is for
+
+    def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
+        mode = "eval" if isinstance(tree, ast.Expression) else "exec"
+        flags = FLAGS | (self._flags & FUTURE_FLAGS)
+        with warnings.catch_warnings():  # what the whole was compiled with has told them
+            warnings.simplefilter("ignore")
+            code: CodeType = compile(tree, self._filename, mode, flags, dont_inherit=True)
+        return code
 
 
 def _nested(code: CodeType) -> list[CodeType]:
@@ -151,6 +163,7 @@ class _Driver:
         self._execution, self._namespace = execution, namespace
         self._split, self._parts = split, parts
         self._define = remembering(text_of)
+        self._seen: Seen = {}
         self._lanes: dict[int, tuple[Lane, Proof]] = {}
         self._harmless: set[int] = set()
         """Statements that run now or early and are known to change nothing."""
@@ -189,15 +202,13 @@ class _Driver:
                 ok, value = await lane.task
                 if not ok:
                     raise value
-                binding = part.binding(value)
-                if binding is not None:
-                    eval(binding, names)  # noqa: S307  running code is what this is for
+                part.bind(value, names)
                 return value if part.tail else None
             await _drop([lane])
         if part.whole is None:
             return None
         # Early or not, its steps are called by where it stands.
-        token = SCOPE.set(self._scope(at)) if part.value is not None else None
+        token = SCOPE.set(self._scope(at)) if self._split.statements[at].value else None
         try:
             value = eval(part.whole, names)  # noqa: S307
             if part.whole.co_flags & _COROUTINE:
@@ -222,7 +233,13 @@ class _Driver:
             statement = self._split.statements[late]
             assert statement.value is not None
             try:
-                proof = prove(statement.value, self._look, self._define, names=self._namespace)
+                proof = prove(
+                    statement.value,
+                    self._look,
+                    self._define,
+                    names=self._namespace,
+                    seen=self._seen,
+                )
             except Refused:
                 continue
             place = self._split.first_place(late, set(proof.inputs), start=at)
@@ -246,7 +263,6 @@ class _Driver:
 
     def _start(self, at: int) -> Lane:
         code = self._parts[at].value
-        assert code is not None
         lane = Lane()
         context = contextvars.copy_context()
         context.run(LANE.set, lane)

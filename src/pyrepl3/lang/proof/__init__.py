@@ -19,14 +19,25 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Mapping
 
+    from pyrepl3.lang.proof.functions import Seen
     from pyrepl3.lang.proof.inputs import Define, Look
 
 
-def prove(node: ast.expr, look: Look, define: Define, *, names: Mapping[str, object]) -> Proof:
+def prove(
+    node: ast.expr,
+    look: Look,
+    define: Define,
+    *,
+    names: Mapping[str, object],
+    seen: Seen | None = None,
+) -> Proof:
     """The proof for an expression at the top of a cell. Raises Refused.
 
-    ``names``: the dict that the cells run on; functions whose globals these are not are foreign.
+    ``names``: the dict that the cells run on; functions whose globals these are not are foreign. ``seen``:
+    what was proved of functions before, for expressions of one cell.
     """
     proof = Proof()
-    Functions(proof, look, define, names).expression(node)
+    prover = Functions(proof, look, define, names)
+    prover.seen = {} if seen is None else seen
+    prover.expression(node)
     return proof

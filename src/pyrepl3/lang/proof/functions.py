@@ -7,13 +7,15 @@ import builtins
 from typing import TYPE_CHECKING
 
 from pyrepl3.lang.proof.expressions import KINDS, Expressions, inner, short
-from pyrepl3.lang.proof.inputs import Refused, is_fixed
+from pyrepl3.lang.proof.inputs import Proof, Refused, is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FunctionType
 
     from pyrepl3.lang.proof.inputs import Definition
+
+    type Seen = dict[tuple[object, bool], tuple[Proof, bool]]
 
 _DEEPEST = 12  # calls in each other
 _FRESH = (
@@ -30,6 +32,9 @@ _FRESH = (
 
 class Functions(Expressions):
     """Goes into the functions that an expression calls."""
+
+    seen: Seen
+    """What was proved of functions so far; it counts while it holds."""
 
     def _written(self, function: FunctionType, node: ast.AST) -> Definition:
         found = self._define(function.__code__)
@@ -54,13 +59,20 @@ class Functions(Expressions):
         if key in self._above or len(self._above) >= _DEEPEST:
             self._refuse(node, f"{name} calls itself")
         plain = all(self._arguments(node))
-        below = Functions(self._proof, self._look, self._define, self._names, (*self._above, key))
-        try:
-            return below.body(definition, plain=plain)
-        except Refused as refused:
-            if refused.line:
-                raise Refused(f"{name}, line {refused.line}: {refused.why}") from None
-            raise
+        known = self.seen.get((key, plain))
+        if known is None or not known[0].holds(self._look):
+            proof = Proof()
+            below = Functions(proof, self._look, self._define, self._names, (*self._above, key))
+            below.seen = self.seen
+            try:
+                known = proof, below.body(definition, plain=plain)
+            except Refused as refused:
+                if refused.line:
+                    raise Refused(f"{name}, line {refused.line}: {refused.why}") from None
+                raise
+            self.seen[key, plain] = known
+        self._proof.add(known[0])
+        return known[1]
 
     def body(self, definition: ast.FunctionDef | ast.AsyncFunctionDef, *, plain: bool) -> bool:
         """Whether the function gives plain data. ``plain``: its arguments are. Raises Refused."""

@@ -50,6 +50,14 @@ class Proof:
         self.mutable = False
         self.declared = False
 
+    def add(self, other: Proof) -> None:
+        """Stand on what ``other`` stands on, too."""
+        self.inputs |= other.inputs
+        self.codes += other.codes
+        self.attributes += other.attributes
+        self.mutable = self.mutable or other.mutable
+        self.declared = self.declared or other.declared
+
     def holds(self, look: Callable[[str], object]) -> bool:
         """Whether all that it stands on is as it was."""
         return (
