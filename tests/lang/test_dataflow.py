@@ -216,6 +216,13 @@ def test_a_failed_cell_is_in_a_slice_up_to_where_it_failed():
     assert Flow(cells).slice("d") is None
 
 
+def test_a_slice_tells_what_no_cell_that_is_kept_has_bound():
+    """The first cells may be gone: ``gc(keep=...)``."""
+    found = Flow(past("a = 1", "def f(): return k + len(display)", "b = a + f()")[1:]).slice("b")
+    assert found is not None
+    assert found.notes == ("cell 3 reads what no cell that is kept has bound: a, k",)
+
+
 def test_what_a_store_saw_overrules_what_the_text_may_mean():
     cells = past("x = [1]", "show(x)", "hidden(x)", "y = x[0]")
     saw = [{"x"}, set(), {"x"}, {"y"}]

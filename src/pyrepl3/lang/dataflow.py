@@ -155,6 +155,10 @@ class Flow:
     def _notes(self, wanted: Iterable[int]) -> Iterable[str]:
         for at in wanted:
             flow, past = self._steps[at].flow, self._past[at]
+            missing = self._steps[at].missing - flow.binds
+            if missing:
+                names = ", ".join(sorted(missing))
+                yield f"cell {flow.n} reads what no cell that is kept has bound: {names}"
             if flow.unsure:
                 yield f"cell {flow.n} may touch any name: {', '.join(flow.unsure)}"
             if past.status != "done":

@@ -99,17 +99,20 @@ class Graph(Record, frozen=True, kw_only=True):
         """The cells that used the present value of ``name``, themselves or through others."""
         makers = set(self.makers.get(name, ()))
         found = {e.target for e in self.edges if e.source in makers and name in e.names} - makers
-        for cell in self.cells:  # oldest first, and edges lead forth only
-            if any(edge.source in found and edge.target == cell.n for edge in self.edges):
-                found.add(cell.n)
+        for edge in self.edges:  # by target, oldest first, and they lead forth only
+            if edge.source in found:
+                found.add(edge.target)
         return tuple(cell for cell in self.cells if cell.n in found)
 
     def text(self) -> str:
         """A line a cell: what it bound or changed, and from which cells it took what."""
         lines = []
+        into: dict[int, list[FlowEdge]] = {}
+        for edge in self.edges:
+            into.setdefault(edge.target, []).append(edge)
         for cell in self.cells:
             made = sorted(cell.binds | cell.mutates | cell.may_mutate)
-            taken = [f"c{e.source} ({', '.join(e.names)})" for e in self._into(cell.n)]
+            taken = [f"c{e.source} ({', '.join(e.names)})" for e in into.get(cell.n, ())]
             parts = [f"c{cell.n}: {cell.line}"]
             parts += [f"    makes {', '.join(made)}"] if made else []
             parts += [f"    from {', '.join(taken)}"] if taken else []
@@ -141,9 +144,6 @@ class Graph(Record, frozen=True, kw_only=True):
             for e in self.edges
         ]
         return "\n".join([*lines, "}"]) + "\n"
-
-    def _into(self, n: int) -> list[FlowEdge]:
-        return [edge for edge in self.edges if edge.target == n]
 
 
 def _for_mermaid(text: str) -> str:

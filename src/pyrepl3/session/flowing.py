@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
 from pyrepl3.errors import NamespaceError
 from pyrepl3.records import Failed, Interrupted, PastCell
-from pyrepl3.session.pasts import flow_of, line_of
+from pyrepl3.session.pasts import line_of, past_of
 from pyrepl3.session.travel import Travel
 
 if TYPE_CHECKING:
@@ -83,10 +84,8 @@ class Flowing(Travel):
         self._check()
         from pyrepl3.lang.dataflow import Flow  # noqa: PLC0415  it is asked for seldom
 
-        if self._store is None:
-            return Flow(self._past)
-        line = await self._line(None)
-        return await self._call(lambda: flow_of(line))
+        past = tuple(self._past) if self._store is None else past_of(await self._line(None))
+        return await asyncio.to_thread(Flow, past)  # of a long session it takes a while
 
     def _note_end(self, outcome: Outcome) -> None:
         """A cell of a session that is not kept is over."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pyrepl3.records import CellFlow, PastCell
 
 _BUILTINS = frozenset(dir(builtins))
+_GIVEN = frozenset(
+    {"__name__", "__file__", "__doc__", "__builtins__", "__annotations__", "display", "_"}
+)
+"""Names that are there before the first cell."""
 _OURS = frozenset({"_", "_last_exception"})
 """Names that the engine binds after a cell."""
 _BINDING = frozenset({"exec", "eval", "globals", "import *"})
@@ -26,7 +30,7 @@ _STATEFUL = frozenset({"random", "numpy.random"})
 class Step:
     """What became of one cell."""
 
-    __slots__ = ("flow", "inputs", "sure", "writes")
+    __slots__ = ("flow", "inputs", "missing", "sure", "writes")
 
     def __init__(self, flow: CellFlow) -> None:
         self.flow = flow
@@ -35,6 +39,8 @@ class Step:
         self.sure: dict[str, Version] = {}
         """The same without writers that are only guessed."""
         self.writes: set[str] = set()
+        self.missing: set[str] = set()
+        """Names that it read and no known cell had bound."""
 
 
 class CellWalk:
@@ -169,6 +175,8 @@ class CellWalk:
                 others = tuple(source for source in self._state.hidden if source != self._at)
                 if others:
                     self._step.inputs.setdefault(name, others)
+                elif name not in _GIVEN:
+                    self._step.missing.add(name)
             return
         self.reads.add(name)
         self._need(name, known)

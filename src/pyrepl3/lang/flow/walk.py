@@ -167,7 +167,7 @@ class _Walk(ast.NodeVisitor):
             }
         if value is not None and names:
             held = roots(value)
-            if len(targets) > 1 or not isinstance(value, ast.Tuple | ast.List):
+            if len(targets) > 1 or (len(names) > 1 and not isinstance(value, ast.Tuple | ast.List)):
                 held |= names  # of each other
             if held & self.hidden:
                 self.found.keeps = True
