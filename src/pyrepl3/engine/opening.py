@@ -182,23 +182,23 @@ class Opening:
 
     def _make_session(self, store: Store | None, durability: Durability | None) -> Session:
         options = self._options
+        workdir = ""
         if options.isolation == "none":
             self.runner, name, self._serving = run_here(
                 self._name, options, durability, host=self.host, kept=store is not None
             )
         else:
+            workdir = self._own_directory()
             self._worker, name = run_in_worker(
-                self._name,
-                options,
-                durability,
-                file=self.main_file,
-                workdir=self._own_directory(),
+                self._name, options, durability, file=self.main_file, workdir=workdir
             )
             self.runner = self._worker
         session = Session(
             self.runner, name=name, store=store, observe=options.observe, durability=durability
         )
         session.use_checker(OnFirstUse())
+        if workdir:
+            session.use_files(workdir)
         if self._worker is not None:
             self._worker.revive, self._worker.when_died = session.revive, session.note_death
         return session

@@ -202,6 +202,8 @@ class Link:
                 self.ready.set_result(message)
 
     def _serve(self, message: m.Call | m.Drop, parts: memoryview) -> None:
+        if self._lends and len(parts) >= SHARE_FROM:
+            self._lend()
         if self._serving is None:
             raise FrameError("a function is called, and none is offered")
         try:

@@ -32,6 +32,7 @@ from pyrepl3.session.asking import Asking
 from pyrepl3.session.auditing import Auditing, Head, merge_lost
 from pyrepl3.session.checking import Checking
 from pyrepl3.session.debugging import Debugged
+from pyrepl3.session.files import WithFiles
 from pyrepl3.session.flowing import Flowing
 from pyrepl3.session.mailbox import Mailbox
 from pyrepl3.session.record import Record
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 _PRESS = 1.0  # seconds between two interrupts of a cell that is to end; amendment 13's grace period
 
 
-class Session(Flowing, Auditing, Debugged, Asking, Checking):
+class Session(Flowing, Auditing, Debugged, Asking, Checking, WithFiles):
     """Cells run one after the other, in the order asked for; background ones beside them.
 
     Belongs to the event loop it was opened on: its coroutines raise SessionError on any other, and

@@ -226,3 +226,13 @@ def test_what_does_not_go_together_is_refused():
         Policy(read=("data",))
     with pytest.raises(ValueError, match="absolute"):
         Policy(write=("~/data",))
+
+
+async def test_a_confined_cell_calls_functions_of_the_host():
+    async def size(data: bytes) -> int:
+        return len(data)
+
+    async with pyrepl3.open_session(isolation="confined", tools={"size": size}) as session:
+        source = "[await size(bytes(n)) for n in (0, 1000, 1_000_000, 5_000_000) for _ in range(4)]"
+        outcome = await session.run(source)
+        assert outcome.text == str([n for n in (0, 1000, 1_000_000, 5_000_000) for _ in range(4)])
