@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     hidden,
     kept,
+    optimizer,
     parallel,
     startup,
     steps,
@@ -39,6 +40,7 @@ PARTS = (
     "hidden",
     "check",
     "parallel",
+    "optimizer",
     "spec",
 )
 
@@ -92,6 +94,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         durable.run(report, quick=quick)
     elif part == "kept":
         kept.run(report, rounds=2 if quick else 7)
+    elif part == "optimizer":
+        optimizer.run(report, rounds=7 if quick else 25)
     elif part == "hidden":
         hidden.run(report, quick=quick)
     elif part == "check":

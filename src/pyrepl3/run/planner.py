@@ -43,10 +43,11 @@ class Planner:
             self.cache = CompilationCache(config.cache_size, config.cache_bytes)
         if config is not None and config.enable_ast_optimization:
             from pyrepl3.lang.optimize.optimizer import (  # noqa: PLC0415  only where it is asked for
+                PAYING,
                 ASTOptimizer,
             )
 
-            self.transform = ASTOptimizer().optimize
+            self.transform = ASTOptimizer(PAYING).optimize
 
     def compile(self, source: str, filename: str, first_line: int = 1) -> tuple[CompiledCell, bool]:
         """Compiled, and whether it was before; then the file name may be another: see ``renamed``.

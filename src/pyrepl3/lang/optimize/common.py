@@ -14,7 +14,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pyrepl3.lang.optimize.places import FUNCTIONS, SCOPES, Place, find_places
+from pyrepl3.lang.optimize.places import FUNCTIONS, SCOPES, Place, blocks_of, find_places
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -84,7 +84,7 @@ CONDITIONS: Conditions = {
     # Code that somebody else wrote may write to our variables, through the frame (PEP 667).
     "nobody else": _is_arithmetic,
     # A branch may not be taken, a loop comes back.
-    "straight": lambda statement: not _blocks(statement),
+    "straight": lambda statement: not blocks_of(statement),
     "unchanged": lambda name, holder, operands: name != holder and name not in operands,
     # `is` could tell the number that is held from an equal one.
     "used up": _is_used_up,
@@ -111,7 +111,7 @@ def _share_in(function: _Function, numbers: set[str], conditions: Conditions) ->
             elif held:
                 _rewrite(statement, held, conditions)
             branch = isinstance(statement, ast.If)
-            blocks += [(inner, {**held} if branch else {}) for inner in _blocks(statement)]
+            blocks += [(inner, {**held} if branch else {}) for inner in blocks_of(statement)]
             if not conditions["straight"](statement):
                 held.clear()
             elif alone:
@@ -211,12 +211,3 @@ def _foreign_names(function: _Function, assigned: dict[str, list[ast.expr]]) -> 
     return foreign | {
         name for name, count in stores.items() if count != len(assigned.get(name, ()))
     }
-
-
-def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
-    """The blocks of a compound statement that run in the scope of that statement."""
-    if type(statement) in SCOPES:
-        return []
-    parts = [statement, *getattr(statement, "handlers", ()), *getattr(statement, "cases", ())]
-    blocks = [getattr(part, name, []) for part in parts for name in ("body", "orelse", "finalbody")]
-    return [block for block in blocks if block]

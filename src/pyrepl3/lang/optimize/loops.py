@@ -11,12 +11,12 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from pyrepl3.lang.optimize.places import FUNCTIONS
+from pyrepl3.lang.optimize.places import FUNCTIONS, blocks_of
 
 if TYPE_CHECKING:
     from pyrepl3.lang.optimize.places import Conditions
 
-_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
 # They run elsewhere, and look names up as functions do already, or in a class's own dict.
 _ELSEWHERE = (*FUNCTIONS, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
 
@@ -43,29 +43,30 @@ CONDITIONS: Conditions = {
 def declare(tree: ast.AST, conditions: Conditions = CONDITIONS) -> ast.AST:
     """Declare global in ``tree``, a module, which is changed, what its top-level loops name.
 
-    Not what a last expression names: that of a cell is compiled by itself. Run the code with one dict as
-    globals and locals.
+    Run the code with one dict as globals and locals.
     """
     if not isinstance(tree, ast.Module):
         return tree
-    named: set[str] = set()
-    stack: list[tuple[ast.AST, bool]] = [(statement, False) for statement in tree.body]
-    if stack and isinstance(tree.body[-1], ast.Expr):
-        stack.pop()
+    loops: list[ast.AST] = []
+    stack = [(statement, False) for statement in tree.body]
     while stack:
-        node, in_loop = stack.pop()
-        if isinstance(node, ast.Name):
-            if in_loop:
-                named.add(node.id)
-        elif not conditions["no nonlocal"](node):
+        statement, inner = stack.pop()
+        if not conditions["no nonlocal"](statement):
             return tree
+        if isinstance(statement, _LOOPS) and not inner:
+            loops.append(statement)
+            inner = True
+        stack += [(child, inner) for block in blocks_of(statement) for child in block]
+    named: set[str] = set()
+    for node in loops:  # grows while it is read
+        if isinstance(node, ast.Name):
+            named.add(node.id)
         elif not isinstance(node, _ELSEWHERE):
-            in_loop = in_loop or isinstance(node, _LOOPS)
-            stack += [(child, in_loop) for child in ast.iter_child_nodes(node)]
+            loops += ast.iter_child_nodes(node)
     if named:
         head = 0
         while not conditions["after the head"](tree.body[head], head):
             head += 1
-        statement = ast.copy_location(ast.Global(sorted(named)), tree.body[head])
-        tree.body.insert(head, statement)
+        declared = ast.copy_location(ast.Global(sorted(named)), tree.body[head])
+        tree.body.insert(head, declared)
     return tree

@@ -1,4 +1,4 @@
-"""ASTOptimizer: a cell's source or tree in, a tree that does the same in less time out.
+"""ASTOptimizer: a cell's source or tree in, a tree that does the same out.
 
 docs/explanation/optimizer.md has what each pass gains over CPython's own optimiser.
 """
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 type Pass = Literal["folding", "dead", "common", "loops"]
 PASSES: tuple[Pass, ...] = get_args(Pass.__value__)
 """All passes, in the order in which they run."""
+
+PAYING: tuple[Pass, ...] = ("loops",)
+"""What cells get: the others cost more when they compile than they gain when they run."""
 
 
 class ASTOptimizer:

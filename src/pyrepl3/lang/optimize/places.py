@@ -75,3 +75,12 @@ def find_places(
                             found.append(Place(item, parent, field, index, inner))
                         stack.append((item, inner or kind in SCOPES))
     return found
+
+
+def blocks_of(statement: ast.stmt) -> list[list[ast.stmt]]:
+    """The blocks of a compound statement that run in the scope of that statement."""
+    if type(statement) in SCOPES:
+        return []
+    parts = [statement, *getattr(statement, "handlers", ()), *getattr(statement, "cases", ())]
+    blocks = [getattr(part, name, []) for part in parts for name in ("body", "orelse", "finalbody")]
+    return [block for block in blocks if block]
