@@ -47,7 +47,15 @@ def keep(way: str, workload: str, *, restored: bool) -> Kept:
         kept.stored = answers["stored"]
         if not restored:
             return kept
-        found = _read(["restore", way, folder, workload], until="results", kept=kept)
+        try:
+            found = _read(["restore", way, folder, workload], until="results", kept=kept)
+        except subprocess.CalledProcessError as error:
+            if way == OURS:
+                raise
+            # What it wrote cannot be read: that is its result.
+            kept.wrong = {"all": error.stderr.strip().rpartition("\n")[2]}
+            kept.restore = float("nan")
+            return kept
         kept.restore = found["restore"]
         for name, value in found["results"].items():
             expected = answers["facts"].get(name, "None")

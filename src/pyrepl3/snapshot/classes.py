@@ -69,7 +69,7 @@ def _bare(pickler: Pickling, cls: type[Any], name: str | None) -> tuple[Any, ...
     if "__slots__" in own:
         slots = [k for k, v in own.items() if _is_slot(cls, v)]
         slots += [k for k in ("__dict__", "__weakref__") if k in own and _is_mine(cls, own[k])]
-        body["__slots__"] = tuple(slots)
+        body["__slots__"] = tuple(map(one_of_its_kind, slots))
     for key in own:
         if key in _IN_BODY or _only_in_body(cls, key):
             body[one_of_its_kind(key)] = own[key]
@@ -102,7 +102,8 @@ def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
         if issubclass(type(value), _BEHAVIOUR):
             behaviour[one_of_its_kind(key)] = value
         else:
-            data[one_of_its_kind(key)] = value
+            slots = key == "__slots__" and type(value) is tuple
+            data[one_of_its_kind(key)] = tuple(map(one_of_its_kind, value)) if slots else value
     registered: list[type[Any]] = []
     if "_abc_impl" in vars(cls):
         import _abc  # type: ignore[import-not-found,unused-ignore] # what abc itself is made of
