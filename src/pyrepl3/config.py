@@ -111,8 +111,8 @@ class ExecutorConfig(_Settings, frozen=True, kw_only=True):
 
     ``enable_ast_optimization`` lets ``ASTOptimizer`` change each cell's tree before it is compiled:
     loops at the top of a cell run faster, nothing else differs. ``trace_execution`` reports each line
-    as an event, ``collect_stats`` counts, ``verbose_errors`` gives whole tracebacks instead of the last
-    line only.
+    that runs as an event, ``max_trace_events`` of a cell at most (None: all), ``collect_stats`` counts,
+    ``verbose_errors`` gives whole tracebacks instead of the last line only.
     """
 
     # Execution limits
@@ -134,6 +134,7 @@ class ExecutorConfig(_Settings, frozen=True, kw_only=True):
 
     # Debug settings
     trace_execution: bool = False
+    max_trace_events: int | None = 10_000
     collect_stats: bool = True
     verbose_errors: bool = True
 
@@ -144,6 +145,7 @@ class ExecutorConfig(_Settings, frozen=True, kw_only=True):
             "max_memory_usage",
             "max_coroutines",
             "max_output",
+            "max_trace_events",
             "cache_size",
             "cache_bytes",
         )

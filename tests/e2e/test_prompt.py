@@ -317,3 +317,25 @@ def test_a_huge_output_and_a_deep_recursion_leave_the_prompt_alive(prompt):
     prompt.expect("line 2999")
     prompt.expect(READY)
     assert answer(prompt, "1") == "1"
+
+
+def test_debug_looks_at_the_last_failure_and_breakpoint_stops_a_cell(prompt):
+    answer(prompt, "f = lambda a: a / 0")
+    assert "ZeroDivisionError" in answer(prompt, "f(41)")
+    prompt.type("%debug\r")
+    prompt.expect(r"\(Pdb\) ")
+    prompt.type("p a + 1\r")
+    assert "42" in prompt.expect(r"\(Pdb\) ")
+    prompt.type("up\r")
+    assert "f(41)" in prompt.expect(r"\(Pdb\) ")
+    prompt.type("q\r")
+    prompt.expect(READY)
+    prompt.type("n = 1; breakpoint(); n = 2\r")
+    prompt.expect(r"\(Pdb\) ")
+    prompt.type("!n = 5\r")
+    prompt.expect(r"\(Pdb\) ")
+    prompt.type("p n\r")
+    assert "5" in prompt.expect(r"\(Pdb\) ")
+    prompt.type("c\r")
+    prompt.expect(READY)
+    assert answer(prompt, "n") == "2"

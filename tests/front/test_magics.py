@@ -26,6 +26,7 @@ TRANSLATED = {
     "pip": ("%pip install -q x", f"{SHELL}.pip('install -q x')"),
     "cd": ("%cd ..", f"{SHELL}.change_directory('..')"),
     "pwd": ("%pwd", '__import__("os").getcwd()'),
+    "debug": ("%debug", '__import__("pyrepl3").post_mortem()'),
     "env": ("%env A=1", f"{SHELL}.environment('A=1')"),
     "bash": ("%%bash\necho $A {b}\nls", f"{SHELL}.script('bash', 'echo $A {{b}}\\nls')\n\n"),
     "writefile": (

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 
+import msgspec
 import pytest
 
 from pyrepl3 import (
@@ -21,6 +22,7 @@ from pyrepl3 import (
     ExecutorConfig,
     Line,
     NamespaceManager,
+    Notice,
     Started,
 )
 from pyrepl3.config import unlimited
@@ -258,6 +260,36 @@ async def test_tracing_reports_the_lines_that_run():
     await executor.execute("x = 1\nif x > 1:\n    x = 2\ndef f():\n    return 5\nf()")
     assert [event.line for event in seen if isinstance(event, Line)] == [1, 2, 4, 6, 5]
     await executor.aclose()
+
+
+async def test_tracing_reports_tasks_and_threads_and_ends_at_its_limit():
+    seen = []
+    config = msgspec.structs.replace(unlimited(), trace_execution=True, max_trace_events=50)
+    executor = AsyncExecutor(config=config, observe=seen.append)
+
+    def lines():
+        found = [event.line for event in seen if isinstance(event, Line)]
+        seen.clear()
+        return found
+
+    await executor.execute(
+        "import asyncio, threading\nasync def f():\n    await asyncio.sleep(0)\n    return 1\n"
+        "def g():\n    return 2\nawait asyncio.create_task(f())\n"
+        "t = threading.Thread(target=g)\nt.start()\nt.join()"
+    )
+    found = lines()
+    assert found[:8] == [1, 2, 5, 7, 3, 4, 8, 9]
+    assert sorted(found[8:]) == [6, 10]
+    await executor.execute("for i in range(1000):\n    pass")
+    told = [event.text for event in seen if isinstance(event, Notice)]
+    assert len(told) == 1
+    assert "max_trace_events" in told[0]
+    assert len(lines()) == 50
+    assert await executor.execute("i + 1") == 1000
+    assert lines() == [1]
+    await executor.aclose()
+    with pytest.raises(ValueError, match="max_trace_events"):
+        ExecutorConfig(max_trace_events=0)
 
 
 async def test_without_statistics_nothing_is_counted_and_without_a_cache_all_is_compiled():

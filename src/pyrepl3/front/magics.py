@@ -33,8 +33,8 @@ _CURES = {
     "reset": "start without --session",
     "store": "use --session, which keeps all names",
     "prun": "use the cProfile module",
-    "debug": "use the pdb module",
-    "pdb": "use the pdb module",
+    "debug": "write %debug alone, or breakpoint()",
+    "pdb": "write %debug after the failure",
     "sql": "use a database module",
     "html": "write display(HTML(...)) with IPython.display",
     "javascript": "it needs a browser",
@@ -167,6 +167,8 @@ def _line_magic(bare: str, line: int) -> tuple[str, bool, str]:
         return f"{_SHELL}.pip({_plain(rest, line)!r})", False, ""
     if name == "cd":
         return f"{_SHELL}.change_directory({_plain(rest, line)!r})", False, ""
+    if name == "debug" and not rest:
+        return '__import__("pyrepl3").post_mortem()', False, ""
     if name == "pwd" and not rest:
         return '__import__("os").getcwd()', False, ""
     if name in {"env", "set_env"}:

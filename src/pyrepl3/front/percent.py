@@ -123,6 +123,9 @@ class Percent:
         wide = max(len(usage(name)) for name in COMMANDS)
         lines = [f"{usage(name):{wide}}  {command.about}" for name, command in COMMANDS.items()]
         lines.append(f"{'!COMMAND, %cd, %time, %pip':{wide}}  as in notebooks")
+        lines.append(
+            f"{'%debug':{wide}}  where the last failure was raised, in pdb; as breakpoint()"
+        )
         self._console.out("\n".join(lines) + "\n")
 
     # --- code before it runs ------------------------------------------------------------------------

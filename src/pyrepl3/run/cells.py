@@ -28,6 +28,7 @@ from pyrepl3.run.routes import go_as_task, go_to_thread, judge
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
     from contextvars import Context
+    from types import CodeType
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Stage
@@ -78,10 +79,10 @@ class CellRunner:
         self._limits: Limits | None = None
         if config is not None and config.limits != type(config.limits)():
             self._limits = config.limits
-        self._trace = config is not None and config.trace_execution
+        self._trace = config if config is not None and config.trace_execution else None
         self._verbose = config is None or config.verbose_errors
         self._collect = config is None or config.collect_stats
-        self._guarded = self._limits is not None or bool(stages) or self._trace
+        self._guarded = self._limits is not None or bool(stages) or self._trace is not None
         self._errors = 0
         # By value: the hash of an Enum member is a Python function.
         self._modes = {mode.value: 0 for mode in ExecutionMode}
@@ -359,7 +360,10 @@ class CellRunner:
             TaskFactory.install(asyncio.get_running_loop())
         body, tail, compiled, _ = run
         codes = [code for code in (body, tail) if code is not None]
-        traced = [*codes, *compiled.nested] if self._trace and execution.sink else []
+        traced: list[CodeType] = []
+        if self._trace is not None and execution.sink is not None:
+            traced = [*codes, *compiled.nested]
+            execution.sink.lines_left = self._trace.max_trace_events
         return Guard(execution, limits, self._stages, codes[0] if codes else None, traced)
 
 

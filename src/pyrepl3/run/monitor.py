@@ -190,12 +190,22 @@ class Monitor:
             for code in codes:
                 self._count(code, line=-1)
 
-    def _on_line(self, code: CodeType, line: int) -> None:
+    def _on_line(self, code: CodeType, line: int) -> object:
         execution: Execution | None = CURRENT.get()
-        if execution is not None and execution.sink is not None:
-            cell = execution.cell
-            if code.co_filename == cell.filename:
-                execution.sink.emit(Line(cell_id=cell.id, line=line - cell.first_line + 1))
+        if execution is None or execution.sink is None:
+            return None
+        cell, sink = execution.cell, execution.sink
+        if code.co_filename != cell.filename:
+            return None
+        left = sink.lines_left
+        if left is not None:
+            if left <= 0:
+                return _monitoring.DISABLE  # this line costs nothing any more
+            sink.lines_left = left - 1  # two threads at once may count as one
+        sink.emit(Line(cell_id=cell.id, line=line - cell.first_line + 1))
+        if left == 1:
+            sink.notice("dropped", "no more lines are reported: ExecutorConfig.max_trace_events")
+        return None
 
     def _count(self, code: CodeType, *, instruction: int = 0, line: int = 0) -> None:
         """Switch the events of one code object as many need them. Under the lock."""

@@ -50,6 +50,9 @@ class Sink:
     once, on the real stderr, and told of later events all the same.
     """
 
+    lines_left: int | None = None
+    """How many lines of a traced cell may still be told of."""
+
     def __init__(
         self,
         execution: Execution,
