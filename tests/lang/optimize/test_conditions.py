@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -19,6 +20,8 @@ class Witness(NamedTuple):
     source: str
     fails: bool = False
     """The pass itself fails then, at what would have raised when it ran, or never."""
+    since: tuple[int, int] = (3, 12)
+    """The Python of which the program can tell."""
 
 
 MODULES = {
@@ -41,7 +44,7 @@ WITNESSES = [
     Witness("folding", "alike", "try:\n    x = 1 < 'a'\nexcept TypeError as error:\n    print(error)", fails=True),
     Witness("folding", "equality", "x = 300 is 300"),
     Witness("folding", "one line", "x = (1 <\n     2)"),
-    Witness("folding", "own place", "x = 5\n[y for y in (True and x)]"),
+    Witness("folding", "own place", "x = 5\n[y for y in (True and x)]", since=(3, 13)),
     Witness("folding", "calm", "def f():\n    f'text'"),
     Witness("folding", "calm", "try:\n    (not (0 or 1))()\nexcept TypeError:\n    pass"),
     Witness("folding", "small", f"try:\n    f'{{0x1{'0' * 4000}}}'\nexcept ValueError:\n    pass\nx = 1", fails=True),
@@ -122,5 +125,5 @@ def test_without_a_condition_its_witness_does_something_else(witness):
     if witness.fails:
         with pytest.raises((TypeError, ValueError)):
             see(witness.source, transform)
-    else:
+    elif sys.version_info >= witness.since:
         assert see(witness.source, transform) != plain
