@@ -16,6 +16,7 @@ from benchmarks import (
     durable,
     growth,
     hidden,
+    hot,
     kept,
     optimizer,
     parallel,
@@ -41,6 +42,7 @@ PARTS = (
     "check",
     "parallel",
     "optimizer",
+    "hot",
     "spec",
 )
 
@@ -98,6 +100,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         optimizer.run(report, rounds=7 if quick else 25)
     elif part == "hidden":
         hidden.run(report, quick=quick)
+    elif part == "hot":
+        asyncio.run(hot.run(report, rounds=10 if quick else 40, kernels=not quick))
     elif part == "check":
         asyncio.run(check.run(report, rounds=10 if quick else 40))
     else:

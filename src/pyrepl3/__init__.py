@@ -82,6 +82,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot follow __getattr__
     from pyrepl3.records import FlowEdge as FlowEdge
     from pyrepl3.records import Graph as Graph
     from pyrepl3.records import Hint as Hint
+    from pyrepl3.records import HotReport as HotReport
     from pyrepl3.records import Interrupted as Interrupted
     from pyrepl3.records import KeptName as KeptName
     from pyrepl3.records import Line as Line
@@ -144,8 +145,8 @@ _HOMES = {
     "records": (
         "Asked Blocked Cell CellFlow CheckReport Collected Committed DebugServer Delta "
         "Diagnostic Difference Display Done Epoch Event ExecutionMode Failed Finished FlowEdge "
-        "Graph Hint Interrupted KeptName Line LogEntry ModeReport Names Notice Outcome Output "
-        "ParallelReport ParallelStatement PastCell Placement Reason Receipt Replayed Restored "
+        "Graph Hint HotReport Interrupted KeptName Line LogEntry ModeReport Names Notice Outcome "
+        "Output ParallelReport ParallelStatement PastCell Placement Reason Receipt Replayed Restored "
         "Slice Snapshot StaleCell Started TaskInfo Wall"
     ),
     "run.cancel": "ExecutionCancellation",

@@ -127,6 +127,9 @@ class ExecutorConfig(_Settings, frozen=True, kw_only=True):
     cache_size: int = 1000
     cache_bytes: int = 64 * MiB
 
+    # Compile numeric functions that prove hot, with numba (`pyrepl3[jit]`)
+    jit: bool = False
+
     # Safety settings
     allow_imports: bool = True
     allowed_modules: frozenset[str] | None = None

@@ -202,3 +202,14 @@ async def test_code_is_checked_and_types_are_told(typed, session, tmp_path):
     assert "x  list[int]" in await typed("%types")
     assert await typed("%types x") == "x  list[int]"
     assert await typed("%types nothing") == "no name 'nothing' in this session"
+
+
+async def test_where_the_time_goes_is_told(typed, session):
+    assert "watching; %hot tells" in await typed("%hot counts")
+    await session.run("total = 0\nfor n in range(100):\n    total += n")
+    said = await typed("%hot off")
+    assert "total += n" in said
+    assert "100  <s cell 4>:3" in said
+    assert "numba: off: pass ExecutorConfig(jit=True)" in said
+    assert "not watching: %hot on begins" in await typed("%hot")
+    assert await typed("%hot loud") == "'loud' is none of on, off and counts"

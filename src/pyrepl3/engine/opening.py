@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from pyrepl3.engine.checkers import OnFirstUse
 from pyrepl3.engine.options import Options
 from pyrepl3.engine.runners import run_here, run_in_worker
 from pyrepl3.engine.stored import open_durability, sessions
+from pyrepl3.errors import MissingExtraError
 from pyrepl3.session import Session
 from pyrepl3.session.control import Control
 
@@ -102,6 +104,8 @@ def open_session(
         workdir=None if workdir is None else str(workdir),
     )
     check_worker(isolation, preload=preload, python=python, pool=pool)
+    if config is not None and config.jit and find_spec("numba") is None:
+        raise MissingExtraError("ExecutorConfig.jit needs numba", "jit")
     if policy is not None:
         config = with_imports(config, policy.imports)
     return Opening(

@@ -1,11 +1,11 @@
-"""Reports about code in, lines for a prompt out: ``%check`` and ``%types``."""
+"""Reports about code in, lines for a prompt out: ``%check``, ``%types`` and ``%hot``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pyrepl3.records import CheckReport, Diagnostic
+from pyrepl3.records import CheckReport, Diagnostic, HotReport
 
 _WIDEST = 40  # characters of a name in a table
 
@@ -60,3 +60,33 @@ def type_lines(types: Mapping[str, str], names: Sequence[str]) -> Iterator[str]:
         yield f"{name:{wide}}  {kind}"
     if not shown:
         yield "no names yet"
+
+
+_HOTTEST = 12  # lines, and functions, that are shown
+
+
+def hot_lines(report: HotReport) -> Iterator[str]:
+    """Where the time goes, for people: functions, then lines, then what was compiled."""
+    state = "watching" if report.watching else "not watching: %hot on begins"
+    yield f"{state}; {report.seconds:.1f} s, {report.samples} samples; seconds:"
+    counted = "   count" if any(one.hits is not None for one in report.lines) else ""
+    if report.functions:
+        yield f"   total     own     cpu   await{counted}  function"
+    for function in report.functions[:_HOTTEST]:
+        times = (function.total, function.own, function.cpu, function.awaiting)
+        where = f"{function.name}, {function.filename}:{function.line}"
+        yield _row(times, function.calls) + f"  {where}"
+    if report.lines:
+        yield f"             own     cpu   await{counted}  line"
+    for line in report.lines[:_HOTTEST]:
+        times = (line.own, line.cpu, line.awaiting)
+        where = f"{line.filename}:{line.line}  {line.text}"
+        yield " " * 8 + _row(times, line.hits) + f"  {where}"
+    for one in report.compiled:
+        gain = f", {one.speedup:.0f} times as fast" if one.speedup else ""
+        yield f"{one.name}: {one.state}{gain}{f': {one.reason}' if one.reason else ''}"
+    yield f"{report.cpython}; numba: {report.numba}"
+
+
+def _row(times: Sequence[float], count: int | None) -> str:
+    return "".join(f"{seconds:8.2f}" for seconds in times) + ("" if count is None else f"{count:8}")

@@ -18,7 +18,7 @@ from pyrepl3.engine.stored import sessions
 from pyrepl3.errors import PyREPL3Error
 from pyrepl3.front.console import Console
 from pyrepl3.front.listing import readable_size, session_lines
-from pyrepl3.front.looking import report_lines, source_of, type_lines
+from pyrepl3.front.looking import hot_lines, report_lines, source_of, type_lines
 from pyrepl3.front.pages import epoch_name, find_epoch
 from pyrepl3.front.past import show_difference, show_epoch, show_log, show_names, unknown
 from pyrepl3.front.timeline import shown
@@ -138,6 +138,17 @@ class Percent:
     async def types(self, words: Sequence[str]) -> None:
         types = await self._session.types()
         self._console.out("\n".join(type_lines(types, words)) + "\n")
+
+    async def hot(self, words: Sequence[str]) -> None:
+        word = words[0] if words else ""
+        if word not in ("", "on", "off", "counts"):
+            raise ValueError(f"{word!r} is none of on, off and counts")
+        watch = None if not word else word != "off"
+        report = await self._session.hot(watch, counts=word == "counts")
+        if watch:
+            self._note("watching; %hot tells where the time goes, %hot off ends it")
+        else:
+            self._console.out("\n".join(hot_lines(report)) + "\n")
 
     # --- changing -----------------------------------------------------------------------------------
 
@@ -263,6 +274,12 @@ COMMANDS: Mapping[str, PercentCommand] = {
     ),
     "types": PercentCommand(
         takes="[NAME...]", about="the types of the names there are", run=Percent.types, most=1000
+    ),
+    "hot": PercentCommand(
+        takes="[on|off|counts]",
+        about="where the time goes, by line and function; counts: exactly how often, and slower",
+        run=Percent.hot,
+        most=1,
     ),
     "help": PercentCommand(about="this list", run=Percent.help),
 }

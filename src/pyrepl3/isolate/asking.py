@@ -15,6 +15,8 @@ from pyrepl3.records import (
     Explain,
     ExplainParallel,
     Fetch,
+    Hot,
+    HotReport,
     Looked,
     ModeReport,
     Notes,
@@ -58,6 +60,8 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
             return "debug", DebugServer, "", port
         case Breakpoint():
             return "breakpoint", type(None), msgspec.json.encode(question).decode(), 0
+        case Hot(watch=watch, counts=counts):
+            return "hot", HotReport, {None: "", True: "on", False: "off"}[watch], int(counts)
 
 
 def from_wire(message: Ask) -> Question | None:
@@ -85,5 +89,8 @@ def from_wire(message: Ask) -> Question | None:
             return Debug(port=message.cursor)
         case "breakpoint":
             return msgspec.json.decode(message.text, type=Breakpoint)
+        case "hot":
+            watch = {"on": True, "off": False}.get(message.text)
+            return Hot(watch=watch, counts=bool(message.cursor))
         case "stack":
             return None

@@ -116,6 +116,7 @@ type Asks = Literal[
     "breakpoint",
     "check",
     "types",
+    "hot",
 ]
 
 

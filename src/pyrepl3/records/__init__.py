@@ -51,6 +51,7 @@ from pyrepl3.records.flow import (
     Slice,
     StaleCell,
 )
+from pyrepl3.records.hot import HotCompiled, HotFunction, HotLine, HotReport
 from pyrepl3.records.outcomes import (
     Display,
     Done,
@@ -70,6 +71,7 @@ from pyrepl3.records.questions import (
     Explain,
     ExplainParallel,
     Fetch,
+    Hot,
     Notes,
     Question,
     TaskInfo,
@@ -121,6 +123,11 @@ __all__ = [
     "Failed",
     "Fetch",
     "Finished",
+    "Hot",
+    "HotCompiled",
+    "HotFunction",
+    "HotLine",
+    "HotReport",
     "Interrupted",
     "Kept",
     "KeptName",

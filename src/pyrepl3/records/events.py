@@ -36,7 +36,7 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
     ``kind`` is a stable word: ``"abandoned"``, ``"not-captured"``, ``"task-failed"``,
     ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"late-state"``,
     ``"dropped"``, ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``,
-    ``"worker-died"``, ``"worker-replaced"``, ``"limit-unheld"``.
+    ``"worker-died"``, ``"worker-replaced"``, ``"limit-unheld"``, ``"compiled"``, ``"not-compiled"``.
     """
 
     cell_id: str

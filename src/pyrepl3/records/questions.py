@@ -106,6 +106,17 @@ class Wall(Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Hot(Record, frozen=True, kw_only=True):
+    """Ask where the time goes. Answer: a HotReport.
+
+    ``watch``: begin to measure from zero, or end; None: what was measured so far. ``counts``: count lines
+    and calls exactly, too.
+    """
+
+    watch: bool | None = None
+    counts: bool = False
+
+
 type Question = (
     Fetch
     | Variables
@@ -116,6 +127,7 @@ type Question = (
     | Notes
     | Check
     | Types
+    | Hot
     | Debug
     | Breakpoint
     | Walls

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pyrepl3.run.checkpoints import Checkpoints
     from pyrepl3.run.debugger import Debugging
     from pyrepl3.run.evaluator import Result
+    from pyrepl3.run.hot import Hot
     from pyrepl3.run.imports import ImportController
     from pyrepl3.run.routes import Place
 
@@ -106,6 +107,9 @@ class AsyncExecutor(CellRunner):
         self.imports: ImportController | None = None
         if config is not None:
             self._apply(config)
+        self._hot: Hot | None = None
+        if config is not None and config.jit:
+            self._hot = self.hot
         if observe is not None or ask is not None:
             self._routing.open()
         if ask is not None:
@@ -147,6 +151,16 @@ class AsyncExecutor(CellRunner):
     def cache(self) -> CompilationCache | None:
         """The compilation cache; None where the configuration switched it off."""
         return self._planner.cache
+
+    @property
+    def hot(self) -> Hot:
+        """What measures where the time goes, made when first asked for."""
+        if self._hot is None:
+            from pyrepl3.run.hot import Hot  # noqa: PLC0415  only where asked for
+
+            jit = self.config is not None and self.config.jit
+            self._hot = Hot(self, jit=jit)
+        return self._hot
 
     @property
     def _pending_coroutines(self) -> set[Any]:
@@ -306,6 +320,8 @@ class AsyncExecutor(CellRunner):
     def close(self) -> None:
         """The part of ``aclose`` that needs no loop. Idempotent."""
         self._closed = True
+        if self._hot is not None:
+            self._hot.close()
         if self._kept is not None:
             self._kept.begin()
         self.coroutines.cleanup()

@@ -14,6 +14,7 @@ from pyrepl3.records import (
     Explain,
     ExplainParallel,
     Fetch,
+    Hot,
     Notes,
     Tasks,
     Types,
@@ -71,3 +72,7 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             return executor.debugging.listen(port)
         case Breakpoint():
             return executor.debugging.set(question)
+        case Hot(watch=watch, counts=counts):
+            if watch is not None:
+                executor.hot.watch(on=watch, counts=counts)
+            return executor.hot.report()

@@ -126,6 +126,14 @@ class Sources:
             else:
                 _forget(old)
 
+    def has(self, filename: str) -> bool:
+        """Whether code under this file name is of a cell of this namespace. Any thread."""
+        entry = _ENTRIES.get(filename)
+        if entry is None:
+            return False
+        mine = filename in self._files or filename in self._held
+        return mine or any(one is entry for one in tuple(self._recent))
+
     def hold(self, filename: str, nested: tuple[CodeType, ...]) -> None:
         """Keep the source of ``filename`` as long as a function or class of these codes lives."""
         if self._coming:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3.errors import CompilationError
 from pyrepl3.run.points import is_ours
 from pyrepl3.run.text import bounded
+from pyrepl3.snapshot.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ def trimmed(traceback: TracebackType | None) -> TracebackType | None:
     foreign = 0  # frames of the user's since the last of ours
     step = traceback
     while step is not None:
-        if is_ours(step.tb_frame.f_code.co_filename):
+        code = step.tb_frame.f_code
+        if is_ours(code.co_filename) or plain(code) is not code:
             foreign = 0
         else:
             foreign += 1

@@ -21,6 +21,7 @@ from types import (
 from typing import Any
 
 from pyrepl3.snapshot.definitions import Definitions, is_importable, is_importable_module
+from pyrepl3.snapshot.plain import plain
 
 _FIXED = frozenset(
     {
@@ -125,7 +126,7 @@ def _add_function(function: Any, parts: list[object], rules: _Rules) -> None:
             for key, value in fields.items():
                 parts.append(key)
                 _add(value, parts, rules)
-    parts += (function.__code__, function.__name__, function.__qualname__, function.__doc__)
+    parts += (plain(function.__code__), function.__name__, function.__qualname__, function.__doc__)
     parts += (function.__module__, function.__defaults__, function.__type_params__)
     if not rules.is_fixed(function.__defaults__) or function.__type_params__:
         raise _ChangesError

@@ -10,6 +10,7 @@ from typing import Any
 from pyrepl3.snapshot import rebuild
 from pyrepl3.snapshot.commons import BUILDER, Pickling, one_of_its_kind
 from pyrepl3.snapshot.definitions import is_importable, is_importable_module
+from pyrepl3.snapshot.plain import plain
 from pyrepl3.snapshot.reaches import code_names
 
 
@@ -22,7 +23,7 @@ def reduce_function(pickler: Pickling, function: FunctionType) -> Any:
     if name is None and is_importable(function, session.name):
         return NotImplemented
     pickler.by_value.add(id(function))
-    pickler.links |= code_names(function.__code__)
+    pickler.links |= code_names(plain(function.__code__))
     closure = function.__closure__
     if closure is not None:
         # Made empty first, filled by set_function: a cell may hold the function itself.
@@ -31,7 +32,7 @@ def reduce_function(pickler: Pickling, function: FunctionType) -> Any:
         BUILDER,
         pickler.key(function),
         name,
-        function.__code__,
+        plain(function.__code__),
         _globals_of(function, pickler),
         closure,
     )
@@ -89,4 +90,4 @@ def reduce_cell(pickler: Pickling, cell: CellType) -> Any:
 
 def reduce_code(pickler: Pickling, code: CodeType) -> Any:
     # Version 2 of marshal: the later ones write differently as reference counts differ.
-    return rebuild.make_code, (rebuild.MAKER, marshal.dumps(code, 2))
+    return rebuild.make_code, (rebuild.MAKER, marshal.dumps(plain(code), 2))

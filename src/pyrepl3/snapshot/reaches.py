@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
+from pyrepl3.snapshot.plain import plain
+
 ESCAPES = frozenset(
     {
         "__dict__",
@@ -83,7 +85,7 @@ def _codes(start: object, namespace: Mapping[str, object], done: set[int]) -> It
         value: Any = item
         if kind is FunctionType:
             if value.__globals__ is namespace or value.__closure__:
-                yield value.__code__
+                yield plain(value.__code__)
                 stack.extend(value.__closure__ or ())
                 stack.extend(value.__defaults__ or ())
                 stack.extend((value.__kwdefaults__ or {}).values())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from pyrepl3.ports import TypeChecker
-from pyrepl3.records import Check, Looked, Types
+from pyrepl3.records import Check, Hot, HotReport, Looked, Types
 from pyrepl3.testing.desk import Desk
 
 
@@ -34,7 +34,42 @@ async def _a_cell_is_looked_at_before_it_runs(desk: Desk) -> None:
     assert (syntax.kind, syntax.proposal) == ("syntax", "if n:\n    c")
 
 
-LOOKING = (_a_cell_is_looked_at_before_it_runs,)
+async def _where_the_time_goes_is_known_by_line_and_task(desk: Desk) -> None:
+    assert not (await desk.runner.ask(Hot())).watching
+    source = """import asyncio, time
+def spin(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end: pass
+async def wait():
+    await asyncio.sleep(0.4)
+def one(): return 1"""
+    assert (await desk.run(source)).ok
+    assert (await desk.runner.ask(Hot(watch=True, counts=True))).watching
+    assert (await desk.run("task = asyncio.create_task(wait()); spin(0.4)")).ok
+    assert (await desk.run("await task; x = [one() for _ in range(1000)]")).ok
+    assert (await desk.run("time.sleep(0.3)")).ok
+    report = await desk.runner.ask(Hot(watch=False))
+    assert isinstance(report, HotReport)
+    assert not report.watching
+    functions = {one.name: one for one in report.functions}
+    assert functions["spin"].own > 0.1
+    assert functions["spin"].total >= functions["spin"].own
+    lines = {one.text: one for one in report.lines}
+    waiting = lines["await asyncio.sleep(0.4)"]
+    assert waiting.awaiting > 0.1 > waiting.own
+    asleep = lines["time.sleep(0.3)"]
+    assert asleep.own > 0.1 > asleep.cpu
+    assert lines["def one(): return 1"].hits == 1000
+    assert functions["spin"].calls == 1
+    (before,) = {report.samples, (await desk.runner.ask(Hot())).samples}
+    assert before > 0
+    assert "JIT" in report.cpython
+
+
+LOOKING = (
+    _a_cell_is_looked_at_before_it_runs,
+    _where_the_time_goes_is_known_by_line_and_task,
+)
 """What every Runner must do where it is asked about code."""
 
 
