@@ -10,7 +10,8 @@ from collections import ChainMap
 
 import pytest
 
-from pyrepl3.lang.numeric import COUNTER, FLOAT, RefusedError, array, judge
+from pyrepl3.lang.numbers import COUNTER, FLOAT, RefusedError, array
+from pyrepl3.lang.numeric import judge
 
 NAMES = {"math": math, "G": 2.5, "N": 7, "BIG": 1 << 60, "text": "a", "abs": builtins.abs}
 

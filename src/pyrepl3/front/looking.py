@@ -79,9 +79,8 @@ def hot_lines(report: HotReport) -> Iterator[str]:
     if report.lines:
         yield f"             own     cpu   await{counted}  line"
     for line in report.lines[:_HOTTEST]:
-        times = (line.own, line.cpu, line.awaiting)
         where = f"{line.filename}:{line.line}  {line.text}"
-        yield " " * 8 + _row(times, line.hits) + f"  {where}"
+        yield " " * 8 + _row((line.own, line.cpu, line.awaiting), line.hits) + f"  {where}"
     for one in report.compiled:
         gain = f", {one.speedup:.0f} times as fast" if one.speedup else ""
         yield f"{one.name}: {one.state}{gain}{f': {one.reason}' if one.reason else ''}"

@@ -10,11 +10,24 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-_COUNTER = 31  # bits of an argument that is an int, and of what range() counts
+from pyrepl3.lang.numbers import (
+    BOOL,
+    EITHER,
+    FLOAT,
+    FLOATS,
+    NUMPY,
+    Kind,
+    both,
+    ends_with_return,
+    join,
+    refuse,
+    word,
+)
+
 _LENGTH = 47  # bits of the length of what fits into memory
 _INT = 62  # bits that an int may have
 _EXACT = 53  # bits that a float holds exactly
@@ -22,36 +35,6 @@ _EXACT = 53  # bits that a float holds exactly
 MATH = frozenset({"pi", "e", "tau", "inf"})
 SQRT = "_pyrepl3_sqrt"
 """What ``math.sqrt`` is called in the result: it must raise for what is below zero."""
-
-
-class RefusedError(Exception):
-    """The function stays the interpreter's: ``line`` (from 1 of its file) and why."""
-
-    def __init__(self, line: int, why: str) -> None:
-        self.line, self.why = line, why
-        super().__init__(line, why)
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """What a value is.
-
-    ``float``, ``int`` of so many ``bits``, ``numpy`` (a numpy.float64), ``either`` (one of these two, as it
-    comes), ``bool`` or ``array`` of so many ``dimensions``.
-    """
-
-    name: str
-    bits: int = 0
-    dimensions: int = 0
-
-
-FLOAT, NUMPY, EITHER, BOOL = Kind("float"), Kind("numpy"), Kind("either"), Kind("bool")
-COUNTER = Kind("int", bits=_COUNTER)
-_FLOATS = ("float", "numpy", "either")
-
-
-def array(dimensions: int) -> Kind:
-    """The kind of an array of float64."""
-    return Kind("array", dimensions=dimensions)
 
 
 class Numeric(msgspec.Struct, frozen=True):
@@ -89,9 +72,9 @@ class _Judge:
         """What is known where the loops around are left or gone on with, a list a loop."""
         formal = tree.args
         if tree.decorator_list:
-            _refuse(tree, "it has decorators")
+            refuse(tree, "it has decorators")
         if formal.vararg or formal.kwarg or formal.kwonlyargs or formal.posonlyargs:
-            _refuse(tree, "it takes more than plain arguments")
+            refuse(tree, "it takes more than plain arguments")
         self._env = {one.arg: kind for one, kind in zip(formal.args, arguments, strict=True)}
         self._fixed = {one for one, kind in self._env.items() if kind.name in ("int", "array")}
         self._locals = {
@@ -103,7 +86,7 @@ class _Judge:
         if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body = body[1:]
         if not body or not isinstance(body[-1], ast.Return):
-            _refuse(tree, "it may end without a result")
+            refuse(tree, "it may end without a result")
         for statement in body:
             self._run(statement)
         assert self._result is not None
@@ -133,7 +116,9 @@ class _Judge:
                 self._block(body)
                 after, self._env = self._env, before
                 self._block(orelse)
-                self._env = _both(node, after, self._env, ends=(_ends(body), _ends(orelse)))
+                self._env = both(
+                    node, after, self._env, ends=(ends_with_return(body), ends_with_return(orelse))
+                )
             case ast.While(test=test, body=body, orelse=[]):
                 self._loop(node, body, test)
             case ast.For(target=ast.Name() as target, iter=over, body=body, orelse=[]):
@@ -145,9 +130,7 @@ class _Judge:
             case ast.Pass():
                 pass
             case _:
-                _refuse(
-                    node, f"{_word(node)} is none of the statements that can be compiled safely"
-                )
+                refuse(node, f"{word(node)} is none of the statements that can be compiled safely")
 
     def _block(self, body: list[ast.stmt]) -> None:
         for statement in body:
@@ -162,7 +145,7 @@ class _Judge:
         element: Kind | None = None,
     ) -> None:
         if target is not None and (target.id in self._env or target.id in self._fixed):
-            _refuse(node, f"the loop's {target.id!r} is bound before it, too")
+            refuse(node, f"the loop's {target.id!r} is bound before it, too")
         for _ in range(4):
             before = dict(self._env)
             if test is not None:
@@ -177,23 +160,23 @@ class _Judge:
             self._env = before
             for way in ways:
                 after = {name: kind for name, kind in way.items() if name in before}
-                self._env = _both(node, self._env, after, ends=(False, False))
+                self._env = both(node, self._env, after, ends=(False, False))
             if target is not None:
                 self._fixed.discard(target.id)
             if self._env == before:
                 return
-        _refuse(node, "its values grow from round to round: ints are counters here, nothing else")
+        refuse(node, "its values grow from round to round: ints are counters here, nothing else")
 
     def _bind(self, target: ast.expr, kind: Kind) -> None:
         if not isinstance(target, ast.Name):
-            _refuse(target, "it writes into something")
+            refuse(target, "it writes into something")
         if target.id in self._fixed:
-            _refuse(target, f"it binds {target.id!r} anew, a counter or an argument")
-        if kind.name not in (*_FLOATS, "int"):
-            _refuse(target, f"{target.id!r} is no number")
+            refuse(target, f"it binds {target.id!r} anew, a counter or an argument")
+        if kind.name not in (*FLOATS, "int"):
+            refuse(target, f"{target.id!r} is no number")
         known = self._env.get(target.id)
         if known is not None and (known.name == "int") != (kind.name == "int"):
-            _refuse(target, f"{target.id!r} is an int and a float: begin with 0.0, not 0")
+            refuse(target, f"{target.id!r} is an int and a float: begin with 0.0, not 0")
         self._env[target.id] = kind
 
     def _return(self, node: ast.Return, kind: Kind) -> None:
@@ -203,9 +186,9 @@ class _Judge:
                 if kind == EITHER
                 else "no number"
             )
-            _refuse(node, f"its result is {what}")
+            refuse(node, f"its result is {what}")
         if self._result is not None and self._result.name != kind.name:
-            _refuse(node, "its results are of several types")
+            refuse(node, "its results are of several types")
         self._result = kind
 
     def _element(self, over: ast.expr) -> Kind:
@@ -219,13 +202,13 @@ class _Judge:
             for bound in over.args:
                 kind = self._of(bound)
                 if kind.name != "int":
-                    _refuse(bound, "range() of what is no int")
+                    refuse(bound, "range() of what is no int")
                 bits = max(bits, kind.bits)
             return Kind("int", bits=bits)
         kind = self._of(over)
         if kind.name == "array" and kind.dimensions == 1:
             return NUMPY
-        return _refuse(over, "a loop over neither range() nor an array of one dimension")
+        return refuse(over, "a loop over neither range() nor an array of one dimension")
 
     # --- expressions ----------------------------------------------------------------------------------
 
@@ -241,7 +224,7 @@ class _Judge:
                 return self._number(operand)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 self._test(test)
-                return _join(node, self._number(body), self._number(orelse))
+                return join(node, self._number(body), self._number(orelse))
             case ast.Compare():
                 self._test(node)
                 return BOOL
@@ -254,51 +237,49 @@ class _Judge:
                 return Kind("int", bits=_LENGTH)
             case ast.Call(func=function, args=[argument], keywords=[]):
                 return self._call(node, function, argument)
-        return _refuse(
-            node, f"{_word(node)} is none of the expressions that can be compiled safely"
-        )
+        return refuse(node, f"{word(node)} is none of the expressions that can be compiled safely")
 
     def _constant(self, node: ast.expr, value: object) -> Kind:
         if type(value) is float:
             return FLOAT
         if type(value) is int:
             return Kind("int", bits=max(1, value.bit_length()))
-        return _refuse(node, f"{value!r} is no number")
+        return refuse(node, f"{value!r} is no number")
 
     def _read(self, node: ast.Name) -> Kind:
         name = node.id
         if name in self._locals:
             if name not in self._env:
-                _refuse(node, f"{name!r} may be unbound here, or a loop's that is over")
+                refuse(node, f"{name!r} may be unbound here, or a loop's that is over")
             return self._env[name]
         if name not in self._names:
-            _refuse(node, f"{name!r} is not defined")
+            refuse(node, f"{name!r} is not defined")
         self._rests_on.add(name)
         value = self._names[name]
         if type(value) not in (float, int):
-            _refuse(node, f"it reads the global {name!r}, which is no float or int")
+            refuse(node, f"it reads the global {name!r}, which is no float or int")
         return self._constant(node, value)
 
     def _number(self, node: ast.expr) -> Kind:
         kind = self._of(node)
-        if kind.name not in (*_FLOATS, "int"):
-            _refuse(node, f"{ast.unparse(node)} is no number")
+        if kind.name not in (*FLOATS, "int"):
+            refuse(node, f"{ast.unparse(node)} is no number")
         return kind
 
     def _combine(self, node: ast.AST, left: Kind, op: ast.operator, right: Kind) -> Kind:
         for kind in (left, right):
-            if kind.name not in (*_FLOATS, "int"):
-                _refuse(node, "an operation on what is no number")
+            if kind.name not in (*FLOATS, "int"):
+                refuse(node, "an operation on what is no number")
         ints = (left.name == "int") + (right.name == "int")
         if ints == 2:
             return self._ints(node, left.bits, op, right.bits)
         if not isinstance(op, ast.Add | ast.Sub | ast.Mult | ast.Div):
-            _refuse(
+            refuse(
                 node,
-                f"{_word(op)} of floats is not exact in the same way (or fails in another) on machines",
+                f"{word(op)} of floats is not exact in the same way (or fails in another) on machines",
             )
         if ints and max(left.bits, right.bits) > _EXACT:
-            _refuse(node, "an int that a float may not hold exactly")
+            refuse(node, "an int that a float may not hold exactly")
         kinds = {kind.name for kind in (left, right)}
         return NUMPY if "numpy" in kinds else EITHER if "either" in kinds else FLOAT
 
@@ -314,12 +295,12 @@ class _Judge:
                 bits = right
             case ast.Div():
                 if max(left, right) > _EXACT:
-                    _refuse(node, "a quotient of ints that floats may not hold exactly")
+                    refuse(node, "a quotient of ints that floats may not hold exactly")
                 return FLOAT
             case _:
-                _refuse(node, f"{_word(op)} of ints may need more than 64 bits")
+                refuse(node, f"{word(op)} of ints may need more than 64 bits")
         if bits > _INT:
-            _refuse(node, "an int here may need more than 64 bits")
+            refuse(node, "an int here may need more than 64 bits")
         return Kind("int", bits=bits)
 
     def _subscript(self, node: ast.Subscript, value: ast.expr, index: ast.expr) -> Kind:
@@ -328,16 +309,16 @@ class _Judge:
             if held.name == "array" and isinstance(index, ast.Constant):
                 if type(index.value) is int and 0 <= index.value < held.dimensions:
                     return Kind("int", bits=_LENGTH)
-            _refuse(node, "a shape is asked for one of its sides only")
+            refuse(node, "a shape is asked for one of its sides only")
         kind = self._of(value)
         if kind.name != "array":
-            _refuse(node, "it looks into something that is no array of float64")
+            refuse(node, "it looks into something that is no array of float64")
         parts = index.elts if isinstance(index, ast.Tuple) else [index]
         if len(parts) != kind.dimensions:
-            _refuse(node, "it takes a part of an array, not an element")
+            refuse(node, "it takes a part of an array, not an element")
         for part in parts:
             if self._of(part).name != "int":
-                _refuse(part, "an index that is no int")
+                refuse(part, "an index that is no int")
         return NUMPY
 
     def _call(self, node: ast.Call, function: ast.expr, argument: ast.expr) -> Kind:
@@ -349,19 +330,19 @@ class _Judge:
         elif self._is_builtin(function, "float"):
             kind = self._number(argument)
             if kind.name == "int" and kind.bits > _EXACT:
-                _refuse(node, "an int that a float may not hold exactly")
+                refuse(node, "an int that a float may not hold exactly")
             return FLOAT
         elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             if function.value.id == "math" and function.attr == "sqrt" and self._is_math():
                 kind = self._number(argument)
                 if kind.name == "int" and kind.bits > _EXACT:
-                    _refuse(node, "an int that a float may not hold exactly")
+                    refuse(node, "an int that a float may not hold exactly")
                 node.func = ast.copy_location(ast.Name(SQRT, ast.Load()), function)
                 return FLOAT
         elif isinstance(function, ast.Name) and function.id == SQRT:
             self._number(argument)  # a loop that is gone through again
             return FLOAT
-        return _refuse(node, f"it calls {ast.unparse(function)}")
+        return refuse(node, f"it calls {ast.unparse(function)}")
 
     def _test(self, node: ast.expr) -> None:
         """A condition: comparisons, and what ``and``, ``or`` and ``not`` make of them."""
@@ -373,15 +354,15 @@ class _Judge:
                 self._test(operand)
             case ast.Compare(left=left, ops=ops, comparators=others):
                 if any(isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn) for op in ops):
-                    _refuse(node, "a comparison of other things than numbers")
+                    refuse(node, "a comparison of other things than numbers")
                 kinds = [self._number(one) for one in (left, *others)]
                 mixed = len({kind.name == "int" for kind in kinds}) > 1
                 if mixed and max(kind.bits for kind in kinds) > _EXACT:
-                    _refuse(node, "an int that a float may not hold exactly")
+                    refuse(node, "an int that a float may not hold exactly")
             case ast.Constant(value=bool()):
                 pass
             case _:
-                _refuse(node, "a condition that is no comparison")
+                refuse(node, "a condition that is no comparison")
 
     def _is_builtin(self, function: ast.expr, name: str) -> bool:
         if not (isinstance(function, ast.Name) and function.id == name) or name in self._locals:
@@ -396,43 +377,3 @@ class _Judge:
 
         self._rests_on.add("math")
         return "math" not in self._locals and self._names.get("math") is math
-
-
-def _both(
-    node: ast.AST, one: dict[str, Kind], other: dict[str, Kind], *, ends: tuple[bool, bool]
-) -> dict[str, Kind]:
-    """What is known where two ways meet. ``ends``: a way that does not get here."""
-    if ends[0]:
-        return other
-    if ends[1]:
-        return one
-    return {name: _join(node, one[name], other[name]) for name in one if name in other}
-
-
-def _ends(body: list[ast.stmt]) -> bool:
-    return bool(body) and isinstance(body[-1], ast.Return)
-
-
-def _join(node: ast.AST, one: Kind, other: Kind) -> Kind:
-    if one == other:
-        return one
-    if one.name == other.name == "int":
-        return Kind("int", bits=max(one.bits, other.bits))
-    if one.name in _FLOATS and other.name in _FLOATS:
-        return EITHER
-    return _refuse(node, "an int on one way and a float on the other: begin with 0.0, not 0")
-
-
-def _word(node: ast.AST) -> str:
-    words = {
-        "Pow": "a power",
-        "FloorDiv": "a floor division",
-        "Mod": "a remainder",
-        "AnnAssign": "an annotated assignment",
-        "Expr": "a call for its effect",
-    }
-    return words.get(type(node).__name__, type(node).__name__.lower())
-
-
-def _refuse(node: ast.AST, why: str) -> NoReturn:
-    raise RefusedError(getattr(node, "lineno", 0), why)

@@ -21,7 +21,8 @@ from importlib import import_module
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyrepl3.lang.numeric import COUNTER, FLOAT, SQRT, Kind, RefusedError, array, judge
+from pyrepl3.lang.numbers import COUNTER, FLOAT, Kind, RefusedError, array
+from pyrepl3.lang.numeric import SQRT, judge
 from pyrepl3.records import HotCompiled
 from pyrepl3.snapshot.plain import stand_down, stand_in
 

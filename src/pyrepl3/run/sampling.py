@@ -1,4 +1,4 @@
-"""Threads and tasks that run code of cells in, where they are found a hundred times a second out.
+"""Threads and tasks that run code of cells in, where they are found fifty times a second out.
 
 A thread of its own looks at ``sys._current_frames()``; what it looks at pays only for the moments in which
 that thread has the GIL. A look that had to wait (a call of C that kept the GIL) counts for all that time.
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
-INTERVAL = 0.01  # seconds between two looks
+INTERVAL = 0.02  # seconds between two looks
 _IDLE = 0.05  # the same while no cell runs
-_TASKS = 5  # looks at threads for one at tasks
+_TASKS = 3  # looks at threads for one at tasks
 _DEEPEST = 2000  # frames of one stack
 _MOST = 20_000  # lines that are kept apart
 

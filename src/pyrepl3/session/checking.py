@@ -70,9 +70,9 @@ class Checking:
     async def hot(self, watch: bool | None = None, *, counts: bool = False) -> HotReport:  # noqa: FBT001
         """Where the time of cells goes, by line and function; also while a cell runs.
 
-        ``watch=True`` begins to measure from zero, a hundred samples a second (about 1 %), ``False`` ends;
+        ``watch=True`` begins to measure from zero, fifty samples a second (below 5 %), ``False`` ends;
         None: what was measured so far. ``counts``: count lines and calls exactly, too: code that does little
-        a line takes some four times as long. Off nothing is paid.
+        a line takes four to six times as long. Off nothing is paid.
         """
         self._check()
         report: HotReport = await self._runner.ask(Hot(watch=watch, counts=counts))
