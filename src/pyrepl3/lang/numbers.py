@@ -53,10 +53,12 @@ def both(
 
 
 def ends_with_return(body: list[ast.stmt]) -> bool:
+    """Whether what stands behind ``body`` is not reached from it."""
     return bool(body) and isinstance(body[-1], ast.Return)
 
 
 def join(node: ast.AST, one: Kind, other: Kind) -> Kind:
+    """What a name is where it is ``one`` on one way and ``other`` on the other. Raises RefusedError."""
     if one == other:
         return one
     if one.name == other.name == "int":
@@ -67,6 +69,7 @@ def join(node: ast.AST, one: Kind, other: Kind) -> Kind:
 
 
 def word(node: ast.AST) -> str:
+    """What a node is called, for people."""
     words = {
         "Pow": "a power",
         "FloorDiv": "a floor division",
@@ -78,4 +81,5 @@ def word(node: ast.AST) -> str:
 
 
 def refuse(node: ast.AST, why: str) -> NoReturn:
+    """Raise RefusedError with the node's line."""
     raise RefusedError(getattr(node, "lineno", 0), why)

@@ -51,6 +51,12 @@ class Hot:
         if jit:
             self._sampler.start()
 
+    def answer(self, watch: bool | None, *, counts: bool) -> HotReport:  # noqa: FBT001  a question's field
+        """Begin (True) or end (False) to measure, or neither; what was measured so far."""
+        if watch is not None:
+            self.watch(on=watch, counts=counts)
+        return self.report()
+
     def watch(self, *, on: bool, counts: bool = False) -> None:
         """Begin to measure from zero, or end. What ``jit`` needs goes on."""
         if on:

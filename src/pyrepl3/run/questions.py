@@ -73,6 +73,4 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
         case Breakpoint():
             return executor.debugging.set(question)
         case Hot(watch=watch, counts=counts):
-            if watch is not None:
-                executor.hot.watch(on=watch, counts=counts)
-            return executor.hot.report()
+            return executor.hot.answer(watch, counts=counts)
