@@ -147,9 +147,10 @@ def parse_run(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--save-to", metavar="FILE.ipynb", help="write a notebook with the outputs")
     parser.add_argument(
         "--isolation",
-        choices=("none", "process"),
+        choices=("none", "process", "confined"),
         default="none",
-        help="process: cells run in a process of their own, which may crash or be killed",
+        help="process: cells run in a process of their own, which may crash or be killed; "
+        "confined: that process reads and writes nothing of yours, and has no network (Linux)",
     )
     _add_limits(parser)
     cut = words.index("--") if "--" in words else len(words)
