@@ -124,6 +124,11 @@ class Server:
             return self._pydevd.PYDEV_FILE if names[0].startswith(hidden) else judge(names)
 
         self._pydevd._internal_get_file_type = judge_ours_first  # noqa: SLF001
+        # A client may leave; the process is not its to end, and the streams are the session's.
+        type(self._api).request_terminate_process = lambda api, pydevd: api.request_disconnect(
+            pydevd, resume_threads=True
+        )
+        self._pydevd.enable_output_redirection = lambda *_: None
         self._steps_across_tasks()
         page_variables()
         connect = self._pydevd.initialize_network
