@@ -282,7 +282,7 @@ async def test_breakpoint_in_a_cell_stops_it_also_on_a_thread_and_asks_where_nob
         assert await it.eval("w") == "7"
         await it.go("continue")
         assert (await it.task).text == "[7]"
-        await it.client.close()
+        await it.client.request("disconnect")  # answered when it has left
         said = []
         done = await it.session.run(
             "v = 41\nbreakpoint()\nv = 2", observe=lambda e: said.append(getattr(e, "text", ""))
