@@ -23,6 +23,7 @@ from benchmarks import (
     startup,
     steps,
     store,
+    workers,
 )
 from benchmarks.measure import clock
 from benchmarks.report import Report, machine
@@ -43,6 +44,7 @@ PARTS = (
     "parallel",
     "optimizer",
     "hot",
+    "workers",
     "spec",
 )
 
@@ -98,6 +100,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         kept.run(report, rounds=2 if quick else 7)
     elif part == "optimizer":
         optimizer.run(report, rounds=7 if quick else 25)
+    elif part == "workers":
+        workers.run(report, rounds=4 if quick else 15)
     elif part == "hidden":
         hidden.run(report, quick=quick)
     elif part == "hot":

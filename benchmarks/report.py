@@ -15,7 +15,15 @@ from pathlib import Path
 from benchmarks.measure import Cost
 
 REFERENCE = "parse, compile and exec of one line"
-PEERS = ("ipython", "ptpython", "prompt-toolkit")
+PEERS = (
+    "ipython",
+    "ptpython",
+    "prompt-toolkit",
+    "ipykernel",
+    "akernel",
+    "pydantic-monty",
+    "smolagents",
+)
 
 
 @dataclass

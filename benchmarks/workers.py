@@ -1,22 +1,66 @@
-"""``python -m benchmarks.workers``: starts, round trips, output and interrupts of worker processes, beside peers.
-
-The peers are ``multiprocessing`` with spawn and forkserver (a process that answers once), in the same run.
-"""
+"""Cells in worker processes: starts, round trips, output, interrupts; beside kernels and other sandboxes."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import multiprocessing
-import statistics
-import time
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from pathlib import Path
 
-from pyrepl3.isolate.pool import Pool
+from benchmarks import worker_peers
+from benchmarks.measure import Batch, Cost, clock, in_turns
+from benchmarks.peers import calibrate
+from benchmarks.report import Report, Table, Target
+from pyrepl3 import Pool, Session, open_session
 from pyrepl3.isolate.process import ProcessRunner
 from pyrepl3.records import Cell, Finished, Output
 
-_clock = time.perf_counter
+OURS = "a worker, to Finished"
+READY = "ours: a warm worker, pandas preloaded"
+PLAIN = "x = 1 + 1"
+GRACE = 1.0  # seconds that a worker which does not answer has
+
 _numbers = itertools.count(1)
+
+
+def run(report: Report, *, rounds: int) -> None:
+    """Tables and targets; ``rounds`` of the slowest things."""
+    calibrate(report)
+    asyncio.run(_run(report, rounds))
+
+
+async def _run(report: Report, rounds: int) -> None:
+    with ExitStack() as stack:
+        kernels = {}
+        starts = Table("## A session of its own process, ready", READY, unit="ms")
+        for name, package in (("python3", "ipykernel"), ("akernel", "akernel")):
+            begun = clock()
+            try:
+                kernels[package] = stack.enter_context(worker_peers.kernel(name))
+            except Exception as error:
+                report.note(f"Without {package}: {error!r}")
+                continue
+            kernels[package](PLAIN)
+            starts.add("to the first reply", {f"{package}, started once": Cost([clock() - begun])})
+        try:
+            checkout = stack.enter_context(worker_peers.monty())
+        except Exception as error:
+            checkout = None
+            report.note(f"Without pydantic-monty: {error!r}")
+        await _starts(starts, checkout, rounds)
+        report.table(starts)
+        ready = starts.rows[READY]["ready"]
+        report.scaled("warm session ready, pandas preloaded", 10, "ms", _ms(ready))
+        await _trips(report, kernels, checkout, rounds)
+    await _output(report, rounds)
+    await _interrupts(report, max(3, rounds // 3))
+
+
+def _ms(cost: Cost) -> list[float]:
+    return [sample * 1e3 for sample in cost.samples]
 
 
 def _cell(source: str) -> Cell:
@@ -24,146 +68,206 @@ def _cell(source: str) -> Cell:
     return Cell(id=f"bench-c{n}", n=n, source=source, filename=f"<bench {n}>")
 
 
-def _row(name: str, times: list[float], unit: float = 1e3, word: str = "ms") -> None:
-    best, median = min(times) * unit, statistics.median(times) * unit
-    print(f"| {name} | {median:,.3g} {word} | {best:,.3g} {word} |", flush=True)
+# --- starts ---------------------------------------------------------------------------------------
 
 
-def _answer(pipe) -> None:
-    pipe.send(1 + 1)
+async def _starts(table: Table, checkout: Callable[[], object] | None, rounds: int) -> None:
+    with Pool(preload=("numpy", "pandas")) as loaded, Pool(warm=0) as plain:
+        first = {
+            "ours: the first of a pool (exec, imports, fork)": await _first(max(3, rounds // 4))
+        }
+        for pool in (loaded, plain):
+            await _start(pool, waits=False)  # its zygote
+        ways: dict[str, Callable[[], Awaitable[float]]] = {
+            READY: lambda: _start(loaded, waits=True),
+            "ours: forked for it, nothing preloaded": lambda: _start(plain, waits=False),
+            "multiprocessing, forkserver": lambda: asyncio.to_thread(
+                worker_peers.start_process, "forkserver"
+            ),
+            "multiprocessing, spawn": lambda: asyncio.to_thread(
+                worker_peers.start_process, "spawn"
+            ),
+        }
+        if checkout is not None:
+            ways["pydantic-monty, a warm checkout"] = lambda: _check_out(checkout)
+        costs = {name: Cost() for name in ways}
+        for _ in range(rounds + 1):
+            for name, way in ways.items():
+                costs[name].samples.append(await way())
+        for cost in costs.values():
+            del cost.samples[0]  # files that are read for the first time
+    table.add("ready", {**costs, **first})
 
 
-def _peer(method: str, rounds: int) -> list[float]:
-    context = multiprocessing.get_context(method)
-    times = []
+async def _first(rounds: int) -> Cost:
+    cost = Cost()
     for _ in range(rounds):
-        begun = _clock()
-        near, far = context.Pipe()
-        process = context.Process(target=_answer, args=(far,))
-        process.start()
-        near.recv()
-        times.append(_clock() - begun)
-        process.join()
-    return times
+        begun = clock()
+        with Pool(warm=0) as pool:
+            runner = ProcessRunner("first", pool=pool)
+            await runner.start()
+            cost.samples.append(clock() - begun)
+            await runner.aclose()
+    return cost
 
 
-def _pool_peer(method: str, rounds: int) -> list[float]:
-    times = []
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        pool.apply(int)
-        for _ in range(rounds):
-            begun = _clock()
-            pool.apply(int)
-            times.append(_clock() - begun)
-    return times
-
-
-async def _starts(rounds: int, *, warm: int) -> list[float]:
-    pool = Pool(warm=warm)
-    times = []
-    first = ProcessRunner("first", pool=pool)
-    await first.start()
-    for n in range(rounds):
-        while warm and not pool._idle:
-            await asyncio.sleep(0.005)
-        begun = _clock()
-        runner = ProcessRunner(f"start{n}", pool=pool)
-        await runner.start()
-        times.append(_clock() - begun)
-        await runner.aclose()
-    await first.aclose()
-    pool.close()
-    return times
-
-
-async def _cold(rounds: int) -> list[float]:
-    times = []
-    for _ in range(rounds):
-        begun = _clock()
-        pool = Pool(warm=0)
-        runner = ProcessRunner("cold", pool=pool)
-        await runner.start()
-        times.append(_clock() - begun)
-        await runner.aclose()
-        pool.close()
-    return times
-
-
-async def _trips(rounds: int) -> None:
-    pool = Pool(warm=0)
-    runner = ProcessRunner("trips", pool=pool)
-    finished: list[float] = []
-    whole: list[float] = []
-
-    def see(event) -> None:
-        if isinstance(event, Finished):
-            finished.append(_clock() - begun)
-
-    for _ in range(rounds):
-        begun = _clock()
-        await runner.run(_cell("x = 1 + 1"), see)
-        whole.append(_clock() - begun)
-    _row("plain cell, to Finished", finished, 1e6, "µs")
-    _row("plain cell, to its outcome", whole, 1e6, "µs")
-    size = 0
-    rates = []
-
-    def count(event) -> None:
-        nonlocal size
-        if isinstance(event, Output):
-            size += len(event.text)
-
-    for _ in range(5):
-        size, begun = 0, _clock()
-        await runner.run(_cell("for _ in range(300): print('x' * 99_999)"), count)
-        rates.append(size / (_clock() - begun) / 1e6)
-    print(f"| 30 MB of output | {statistics.median(rates):,.0f} MB/s | {max(rates):,.0f} MB/s |")
-    for name, source in (
-        (
-            "interrupt of an await",
-            "import asyncio; print('up', flush=True); await asyncio.sleep(60)",
-        ),
-        ("interrupt of a loop", "print('up', flush=True)\nwhile True: pass"),
-        (
-            "interrupt of C code, to the next cell's end",
-            "print('up', flush=True); sum(range(10**12))",
-        ),
-    ):
-        times = []
-        for _ in range(3):
-            up = asyncio.Event()
-            running = asyncio.create_task(
-                runner.run(
-                    _cell(source),
-                    lambda event, up=up: up.set() if isinstance(event, Output) else None,
-                )
-            )
-            await up.wait()
-            await asyncio.sleep(0.02)
-            begun = _clock()
-            runner.interrupt()
-            await running
-            if "C code" in name:
-                await runner.run(_cell("1"), lambda _: None)
-            times.append(_clock() - begun)
-        _row(name, times)
+async def _start(pool: Pool, *, waits: bool) -> float:
+    while waits and not pool._idle:
+        await asyncio.sleep(0.005)
+    if waits:
+        await asyncio.sleep(0.02)  # it is forked, and what forked it is done, too
+    runner = ProcessRunner("start", pool=pool)
+    begun = clock()
+    await runner.start()
+    spent = clock() - begun
     await runner.aclose()
-    pool.close()
+    return spent
 
 
-async def main() -> None:
-    """Print one table."""
-    print("| | median | best |\n|---|---|---|")
-    _row("multiprocessing, spawn", _peer("spawn", 10))
-    _row("multiprocessing, forkserver", _peer("forkserver", 20))
-    _row("first worker of a process (exec, imports, fork)", await _cold(5))
-    _row("worker ready, forked for it", await _starts(30, warm=0))
-    _row("worker ready, warm one", await _starts(30, warm=1))
-    _row(
-        "multiprocessing.Pool.apply (thread hops, pickle)", _pool_peer("forkserver", 500), 1e6, "µs"
-    )
-    await _trips(1000)
+async def _check_out(checkout: Callable[[], object]) -> float:
+    begun = clock()
+    with checkout() as session:  # type: ignore[attr-defined]
+        spent = clock() - begun
+        session.feed_run(PLAIN)
+    return spent
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+# --- round trips ----------------------------------------------------------------------------------
+
+
+async def _trips(
+    report: Report,
+    kernels: dict[str, worker_peers.Run],
+    checkout: Callable[[], object] | None,
+    rounds: int,
+) -> None:
+    table = Table("## A plain cell in a process of its own, there and back", OURS)
+    with Pool(warm=0) as pool, ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        bare = ProcessRunner("trips", pool=pool)
+        await bare.start()
+        ways = {OURS: _to_finished(bare)}
+        quick = stack.enter_context(multiprocessing.get_context("forkserver").Pool(1))
+        quick.apply(int)
+        ways["multiprocessing.Pool.apply(int)"] = worker_peers.as_batch(lambda _: quick.apply(int))
+        for name, kernel in kernels.items():
+            ways[f"{name}, to idle"] = worker_peers.as_batch(kernel)
+        if checkout is not None:
+            monty = stack.enter_context(checkout())  # type: ignore[arg-type]
+            ways["pydantic-monty feed_run"] = worker_peers.as_batch(monty.feed_run)
+        try:
+            ways["smolagents, in this process"] = worker_peers.as_batch(worker_peers.smolagents())
+        except ImportError:
+            report.note("Without smolagents")
+        async with (
+            open_session(isolation="process", pool=pool) as memory,
+            open_session("durable", store=Path(folder), isolation="process", pool=pool) as durable,
+        ):
+            ways["Session.run, epochs in memory"] = _session(memory)
+            ways["Session.run, durable: epochs on disk"] = _session(durable)
+            costs = await in_turns(ways, lambda n: [PLAIN] * n, rounds=rounds, warm_up=20)
+        await bare.aclose()
+    table.add("same plain cell", costs)
+    report.table(table)
+    report.at_most_us("plain cell through a worker, to Finished", 250, costs[OURS])
+    for name, bound in (("ipykernel", 10), ("akernel", 4)):
+        if f"{name}, to idle" in costs:
+            report.at_least(
+                f"plain cell, {name} takes", bound, costs[f"{name}, to idle"], costs[OURS]
+            )
+
+
+def _to_finished(runner: ProcessRunner) -> Batch:
+    async def batch(sources: list[str]) -> float:
+        spent = begun = 0.0
+
+        def see(event: object) -> None:
+            nonlocal spent
+            if isinstance(event, Finished):
+                spent += clock() - begun
+
+        for source in sources:
+            begun = clock()
+            await runner.run(_cell(source), see)
+        return spent
+
+    return batch
+
+
+def _session(session: Session) -> Batch:
+    async def batch(sources: list[str]) -> float:
+        begun = clock()
+        for source in sources:
+            await session.run(source)
+        return clock() - begun
+
+    return batch
+
+
+# --- output and interrupts ------------------------------------------------------------------------
+
+
+async def _output(report: Report, rounds: int) -> None:
+    lines = []
+    with Pool(warm=0) as pool:
+        runner = ProcessRunner("output", pool=pool)
+        for megabytes in (1, 30):
+            times = []
+            for _ in range(rounds + 1):
+                size = 0
+
+                def count(event: object) -> None:
+                    nonlocal size
+                    if isinstance(event, Output):
+                        size += len(event.text)
+
+                begun = clock()
+                source = f"for _ in range({megabytes * 10}): print('x' * 99_999)"
+                await runner.run(_cell(source), count)
+                times.append(clock() - begun)
+                assert size == megabytes * 1_000_000
+            del times[0]
+            cost = Cost(times)
+            rates = f"{megabytes / cost.median:.0f} MB/s, {megabytes / cost.minimum:.0f} at most"
+            lines.append(f"{megabytes} MB of output: {rates}")
+            if megabytes == 1:
+                report.scaled("1 MB of output, there and read (200 MB/s)", 5, "ms", _ms(cost))
+        await runner.aclose()
+    report.note("\n".join(lines))
+
+
+async def _interrupts(report: Report, rounds: int) -> None:
+    with Pool(warm=1) as pool:
+        async with open_session(isolation="process", pool=pool) as session:
+            await session.run("import asyncio, time; kept = 1")
+            for name, source, bound, also in (
+                ("an await", "print('up', flush=True); await asyncio.sleep(60)", 20.0, False),
+                ("a loop", "print('up', flush=True)\nwhile True: pass", 20.0, False),
+                ("time.sleep", "print('up', flush=True); time.sleep(60)", 1e3 * GRACE + 100, True),
+                ("C code", "print('up', flush=True); sum(range(10**12))", 1e3 * GRACE + 100, True),
+            ):
+                times = [await _interrupt(session, source, also) * 1e3 for _ in range(rounds)]
+                until = ", until the next cell is over" if also else ""
+                cost = Cost(times)
+                report.targets.append(
+                    Target(f"interrupt of {name}{until}", bound, "ms", cost.median, cost.minimum)
+                )
+
+
+async def _interrupt(session: Session, source: str, also: bool) -> float:
+    """Seconds from the interrupt to the end of the cell; ``also``: to that of the next one."""
+    up = asyncio.Event()
+
+    async def run() -> None:
+        async for event in session.stream(source):
+            if isinstance(event, Output):
+                up.set()
+
+    running = asyncio.create_task(run())
+    await up.wait()
+    await asyncio.sleep(0.02)
+    begun = clock()
+    session.interrupt()
+    await running
+    spent = clock() - begun
+    assert (await session.run("kept")).text == "1"
+    return clock() - begun if also else spent

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
     """What is asked, the type of the answer, a text and a cursor."""
     match question:
-        case Fetch(name=name):
-            return "fetch", bytes, name, 0
+        case Fetch(name=name, trusted=trusted):
+            return "pickle" if trusted else "fetch", bytes, name, 0
         case Variables():
             return "variables", dict[str, str], "", 0
         case Tasks():
@@ -69,6 +69,8 @@ def from_wire(message: Ask) -> Question | None:
     match message.what:
         case "fetch":
             return Fetch(name=message.text)
+        case "pickle":
+            return Fetch(name=message.text, trusted=True)
         case "variables":
             return Variables()
         case "tasks":

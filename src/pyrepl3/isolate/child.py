@@ -29,13 +29,13 @@ from pyrepl3.isolate.listening import Listener
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
+from pyrepl3.isolate.values import pack_value, pickle_value
 from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
 from pyrepl3.run.host import LoopHost
 from pyrepl3.run.namespace import NamespaceManager, fresh_main
-from pyrepl3.run.plain import NotPlainError, pack_value
 from pyrepl3.run.questions import answer
 from pyrepl3.run.signals import MainThread
 from pyrepl3.run.thread import ThreadRunner
@@ -277,8 +277,8 @@ class _Worker:
                 # What needs no loop is answered here: the other one may be held by a cell.
                 case None:
                     found = describe_stacks()
-                case Fetch(name=name):
-                    found = self._fetch(name)
+                case Fetch():
+                    return self._fetch(message.key, question)
                 case _:
                     found = answer(question, executor, Group())
         except Exception as error:  # noqa: BLE001  the host wants to know
@@ -298,17 +298,13 @@ class _Worker:
 
         threading.Thread(target=work, name="pyrepl3-answer", daemon=True).start()
 
-    def _fetch(self, name: str) -> bytes:
+    def _fetch(self, key: bytes, asked: Fetch) -> None:
         names = self._manager.get_for_execution()
-        if name not in names:
-            raise NamespaceError(f"no name {name!r} in this session")
-        try:
-            return pack_value(names[name])
-        except NotPlainError as error:
-            raise NamespaceError(
-                f"{name!r} cannot be fetched: {error} does not cross from the worker process; make plain "
-                "values, lists, tuples, sets, dicts or arrays of numbers of it in a cell first"
-            ) from None
+        if asked.name not in names:
+            raise NamespaceError(f"no name {asked.name!r} in this session")
+        pack = pickle_value if asked.trusted else pack_value
+        data, parts = pack(names[asked.name], asked.name)
+        self._send(m.Answered(key=key, data=m.pack(data)), parts)
 
     # --- out, from any thread ---------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class Room(_Message, frozen=True, kw_only=True):
 
 type Asks = Literal[
     "fetch",
+    "pickle",
     "variables",
     "tasks",
     "complete",

@@ -22,8 +22,8 @@ from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.stopping import escalate
+from pyrepl3.isolate.values import unpack_value, unpickle_value
 from pyrepl3.records import Walls
-from pyrepl3.run.plain import unpack_value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -309,13 +309,18 @@ class ProcessRunner:
     async def _asked[T](
         self, link: Link, what: m.Asks, kind: type[T], *, text: str = "", cursor: int = 0
     ) -> Any:
-        data, _ = await link.call(lambda key: m.Ask(key=key, what=what, text=text, cursor=cursor))
+        data, parts = await link.call(
+            lambda key: m.Ask(key=key, what=what, text=text, cursor=cursor)
+        )
         found = self._checked(link, lambda: m.unpack(data, kind))
-        if what != "fetch":
+        if what not in ("fetch", "pickle"):
             return found
         assert isinstance(found, bytes)
+        read = unpack_value if what == "fetch" else unpickle_value
         try:
-            return unpack_value(found)
+            return await asyncio.to_thread(read, found, parts)  # it may be much
+        except NamespaceError:
+            raise
         except Exception as error:
             raise NamespaceError(f"the worker sent no value for {text!r}: {error}") from error
 

@@ -6,9 +6,13 @@ from pyrepl3.records.cells import Record
 
 
 class Fetch(Record, frozen=True, kw_only=True):
-    """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound."""
+    """Ask for the value of a name. Answer: the object. Raises NamespaceError if it is not bound.
+
+    ``trusted``: from another process it may come as a pickle.
+    """
 
     name: str
+    trusted: bool = False
 
 
 class Variables(Record, frozen=True, kw_only=True):

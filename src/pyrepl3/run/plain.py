@@ -8,10 +8,18 @@ must not run code in the host.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    type Aside = Callable[[Any], msgspec.msgpack.Ext | None]
+    type Other = Callable[[int, list[Any]], Any]
+
+OTHER = 32
+"""Codes from here on are for who brings more: see ``isolate/values.py``."""
 _TUPLE, _SET, _FROZEN, _INT, _COMPLEX, _ARRAY, _DICT, _BYTEARRAY = range(1, 9)
 _DEPTH = 100
 _SCALARS = (type(None), bool, float, str, bytes)
@@ -23,20 +31,32 @@ class NotPlainError(Exception):
     """A value that does not cross; the text names the type, or says what is wrong with it."""
 
 
-def pack_value(value: Any) -> bytes:
-    """The value as bytes. Raises NotPlainError; UnicodeEncodeError for a lone surrogate."""
-    return msgspec.msgpack.encode(_pack(value, 0))
+def pack_value(value: Any, aside: Aside | None = None) -> bytes:
+    """The value as bytes. Raises NotPlainError; UnicodeEncodeError for a lone surrogate.
+
+    ``aside`` is asked of each value first, and may give what stands for it, by a code from OTHER on.
+    """
+    return msgspec.msgpack.encode(_pack(value, 0, aside))
 
 
-def unpack_value(data: bytes | memoryview) -> Any:
-    """The value. Raises ValueError, TypeError or msgspec's errors for what is none; runs no code."""
-    return msgspec.msgpack.decode(data, ext_hook=_unpack, strict=True)
+def unpack_value(data: bytes | memoryview, other: Other | None = None) -> Any:
+    """The value. Raises ValueError, TypeError or msgspec's errors for what is none; runs no code.
+
+    ``other(code, content)`` gives the value of a code from OTHER on.
+    """
+
+    def unpack(code: int, data: memoryview) -> Any:
+        return _unpack(code, data, other, unpack)
+
+    return msgspec.msgpack.decode(data, ext_hook=unpack, strict=True)
 
 
-def _pack(value: Any, depth: int) -> Any:
+def _pack(value: Any, depth: int, aside: Aside | None) -> Any:
     kind = type(value)
     if depth > _DEPTH:
         raise NotPlainError("a value that is nested so deeply, or holds itself,")
+    if aside is not None and (instead := aside(value)) is not None:
+        return instead
     if kind is int:
         if -(1 << 63) <= value < 1 << 64:
             return value
@@ -45,16 +65,18 @@ def _pack(value: Any, depth: int) -> Any:
     if kind in _SCALARS:
         return value
     if kind is list:
-        return [_pack(item, depth + 1) for item in value]
+        return [_pack(item, depth + 1, aside) for item in value]
     if kind is dict:
         if all(type(key) is str for key in value):
-            return {key: _pack(item, depth + 1) for key, item in value.items()}
-        return _ext(_DICT, [_pack(part, depth + 1) for item in value.items() for part in item])
+            return {key: _pack(item, depth + 1, aside) for key, item in value.items()}
+        return _ext(
+            _DICT, [_pack(part, depth + 1, aside) for item in value.items() for part in item]
+        )
     if kind is tuple:
-        return _ext(_TUPLE, [_pack(item, depth + 1) for item in value])
+        return _ext(_TUPLE, [_pack(item, depth + 1, aside) for item in value])
     if kind in (set, frozenset):
         code = _SET if kind is set else _FROZEN
-        return _ext(code, [_pack(item, depth + 1) for item in value])
+        return _ext(code, [_pack(item, depth + 1, aside) for item in value])
     if kind is bytearray:
         return msgspec.msgpack.Ext(_BYTEARRAY, bytes(value))
     if kind is complex:
@@ -69,12 +91,14 @@ def _ext(code: int, content: object) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(code, msgspec.msgpack.encode(content))
 
 
-def _unpack(code: int, data: memoryview) -> Any:
+def _unpack(
+    code: int, data: memoryview, other: Other | None, again: Callable[[int, memoryview], Any]
+) -> Any:
     if code == _INT:
         return int.from_bytes(data, "little", signed=True)
     if code == _BYTEARRAY:
         return bytearray(data)
-    content = msgspec.msgpack.decode(data, ext_hook=_unpack)
+    content = msgspec.msgpack.decode(data, ext_hook=again)
     if not isinstance(content, list):
         raise TypeError(f"a value of code {code} that is no list")
     match code:
@@ -90,6 +114,8 @@ def _unpack(code: int, data: memoryview) -> Any:
             return _array(*content)
         case 7:
             return dict(zip(_spread(content[::2]), content[1::2], strict=True))
+        case _ if other is not None and code >= OTHER:
+            return other(code, content)
         case _:
             raise ValueError(f"a value of unknown code {code}")
 

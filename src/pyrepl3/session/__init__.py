@@ -300,10 +300,14 @@ class Session(Flowing, Auditing, Debugged, Asking, Checking, WithFiles):
 
     # --- looking in -------------------------------------------------------------------------------
 
-    async def fetch(self, name: str) -> Any:
-        """The value of a name. Raises NamespaceError if it is not bound."""
+    async def fetch(self, name: str, *, trusted: bool = False) -> Any:
+        """The value of a name. Raises NamespaceError if it is not bound, or cannot cross from a worker.
+
+        ``trusted``: any object may cross, as a pickle, which can run code here: only if you trust the
+        cells like your own code.
+        """
         self._check()
-        return await self._runner.ask(Fetch(name=name))
+        return await self._runner.ask(Fetch(name=name, trusted=trusted))
 
     async def variables(self) -> dict[str, str]:
         """The user's names, each with the name of its type, in the order of binding."""
