@@ -53,9 +53,11 @@ def unpack_value(data: bytes, parts: memoryview) -> Any:
         if code == _BYTEARRAY:
             return bytearray(found)
         if code == _ARRAY:
-            return _array(*form, found)
+            dtype, shape = form
+            return _array(dtype, shape, found)
         if code == _TABLE:
-            return tables.unpack(*form, found)
+            [kind] = form
+            return tables.unpack(kind, found)
         raise ValueError(f"a value of unknown code {code}")
 
     return plain.unpack_value(data, other)
