@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -236,3 +237,52 @@ async def test_a_confined_cell_calls_functions_of_the_host():
         source = "[await size(bytes(n)) for n in (0, 1000, 1_000_000, 5_000_000) for _ in range(4)]"
         outcome = await session.run(source)
         assert outcome.text == str([n for n in (0, 1000, 1_000_000, 5_000_000) for _ in range(4)])
+
+
+@pytest.mark.parametrize("given", [("/etc",), ("/",)])
+async def test_what_a_policy_gives_is_no_hole_in_a_wall(given):
+    policy = Policy(read=given)
+    async with pyrepl3.open_session(isolation="confined", policy=policy, strict=True) as session:
+        assert await text(session, "bool(__import__('os').listdir('/etc'))") == "True"
+
+
+async def test_a_policy_may_give_the_folder_that_the_workdir_is_in(tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    policy = Policy(write=(str(tmp_path),))
+    async with pyrepl3.open_session(
+        isolation="confined", policy=policy, strict=True, workdir=own
+    ) as session:
+        assert await text(session, "open('../beside', 'w').write('x')") == "1"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "os.setxattr(path, 'user.mark', b'x')",
+        "os.removexattr(path, 'user.kept')",
+        "os.getxattr(path, 'user.kept')",
+        "os.setpriority(os.PRIO_USER, 0, 19)",
+        "os.truncate(path, 0)",
+        "os.open(path, os.O_RDONLY | os.O_TRUNC)",
+        "os.utime(path, (0, 0)); os.chmod(path, 0); 1 / 0",
+    ],
+)
+async def test_what_goes_by_a_path_leaves_files_outside_as_they_were(session, tmp_path, source):
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    with contextlib.suppress(OSError):  # a file system without them
+        os.setxattr(victim, "user.kept", b"kept")
+    before = victim.stat()
+    nice = os.getpriority(os.PRIO_USER, 0)
+    outcome = await session.run(f"import os\npath = {str(victim)!r}\n{source}")
+    assert type(outcome.error) in (PermissionError, OSError, ZeroDivisionError)
+    after = victim.stat()
+    assert (before.st_size, before.st_mtime, before.st_mode) == (
+        after.st_size,
+        after.st_mtime,
+        after.st_mode,
+    )
+    assert os.getpriority(os.PRIO_USER, 0) == nice
+    with contextlib.suppress(OSError):
+        assert os.listxattr(victim) == ["user.kept"]

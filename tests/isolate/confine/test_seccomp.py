@@ -166,3 +166,51 @@ def test_the_upper_half_of_an_argument_hides_nothing(answer):
     assert answer("kill", high | 1, 9) == seccomp.refuse(errno.EPERM)
     assert answer("clone", high | 17) == seccomp.refuse(errno.EACCES)
     assert answer("socketpair", high | 1, high | 2) == seccomp.refuse(errno.EACCES)
+
+
+def test_attributes_of_files_are_out_of_reach_since_landlock_does_not_hold_them(answer):
+    for name in ("setxattr", "lsetxattr", "removexattr", "getxattr", "listxattr"):
+        assert answer(name) == seccomp.refuse(errno.EOPNOTSUPP)
+
+
+def test_shared_objects_cannot_be_guessed_by_their_number(answer):
+    for name in ("shmget", "shmat", "shmctl", "semop", "semctl", "msgsnd", "msgrcv", "msgctl"):
+        if name in seccomp.NUMBERS["x86_64"]:
+            assert answer(name) == seccomp.DENIED
+
+
+def test_a_priority_is_set_for_itself_and_not_for_all_of_its_user(answer):
+    process, group, user = 0, 1, 2
+    assert answer("setpriority", process, 0, 5) == ALLOW
+    assert answer("setpriority", process, PID, 5) == ALLOW
+    assert answer("setpriority", process, PID + 1, 5) == seccomp.FORBIDDEN
+    assert answer("setpriority", group, 0, 5) == seccomp.FORBIDDEN
+    assert answer("setpriority", user, 0, 5) == seccomp.FORBIDDEN
+
+
+def ask(machine, name, *args, **options):
+    program = seccomp.program(machine, PID, **options)
+    return run(program, AUDIT_ARCH[machine], seccomp.NUMBERS[machine][name], *args)
+
+
+def test_where_landlock_lets_files_be_cut_short_the_filter_does_not(machine):
+    read, write, both, cut = 0, 1, 2, 0o1000
+    for mode, expected in (
+        (read, ALLOW),
+        (read | cut, seccomp.FORBIDDEN),
+        (write | cut, ALLOW),  # to write is Landlock's
+        (both | cut, ALLOW),
+        (3 | cut, seccomp.FORBIDDEN),
+    ):
+        assert ask(machine, "openat", 0, 0, mode, abi=2) == expected
+        assert ask(machine, "openat", 0, 0, mode, abi=3) == ALLOW
+    assert ask(machine, "truncate", abi=2) == seccomp.FORBIDDEN
+    assert ask(machine, "truncate", abi=3) == ALLOW
+    assert ask(machine, "openat2", abi=2) == seccomp.GONE
+
+
+def test_where_landlock_does_not_hold_signals_programs_may_be_started_and_not_signalled(machine):
+    for name in ("kill", "tgkill", "rt_sigqueueinfo"):
+        assert ask(machine, name, PID + 1, 9, subprocesses=True, abi=6) == ALLOW
+        assert ask(machine, name, PID + 1, 9, subprocesses=True, abi=5) == seccomp.FORBIDDEN
+        assert ask(machine, name, PID, 9, subprocesses=True, abi=5) == ALLOW

@@ -57,11 +57,14 @@ def confine(policy: Policy, workdir: str, *, keep: int) -> tuple[Wall, ...]:
     if not policy.subprocesses:
         sys.addaudithook(_explain)
     try:
-        seccomp.install(here, seccomp.program(here, os.getpid(), subprocesses=policy.subprocesses))
+        calls = seccomp.program(
+            here, os.getpid(), subprocesses=policy.subprocesses, abi=landlock.version()
+        )
+        seccomp.install(here, calls)
     except OSError as error:
         for name in ("network", "programs", "processes", "namespaces", "kernel", "end"):
             failed.setdefault(name, f"seccomp: {error.strerror}")
-    return Walls(here, workdir, subprocesses=policy.subprocesses).probe(failed)
+    return Walls(here, workdir, policy).probe(failed)
 
 
 def _let_go(keep: int) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyrepl3.config import Policy
 
-# What programs read of a system that says nothing of its people. Neither /etc nor /proc as a whole.
+# What programs read of a system that says nothing of its people. Neither /etc nor /proc as a whole, and
+# of certificates none of the keys beside them.
 _SYSTEM = (
     "/usr /lib /lib32 /lib64 /bin /sbin /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d "
-    "/etc/localtime /etc/timezone /etc/mime.types /etc/ssl /etc/pki /etc/fonts /etc/protocols "
+    "/etc/localtime /etc/timezone /etc/mime.types /etc/ssl/certs /etc/ssl/cert.pem "
+    "/etc/ssl/openssl.cnf /etc/pki/tls/certs /etc/pki/ca-trust/extracted /etc/fonts /etc/protocols "
     "/etc/services /proc/cpuinfo /proc/meminfo /proc/stat /proc/uptime /proc/loadavg /proc/version "
     "/proc/filesystems /proc/sys/kernel/osrelease /proc/sys/vm/overcommit_memory "
     "/sys/devices/system/cpu /sys/devices/system/node /sys/kernel/mm/transparent_hugepage "

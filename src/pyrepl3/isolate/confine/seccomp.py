@@ -29,6 +29,7 @@ def refuse(error: int) -> int:
 
 GONE = refuse(errno.ENOSYS)
 DENIED = refuse(errno.EACCES)
+UNSUPPORTED = refuse(errno.EOPNOTSUPP)
 FORBIDDEN = refuse(errno.EPERM)
 IGNORED = refuse(0)
 
@@ -50,6 +51,7 @@ _SAME = {  # since 2019 all machines have the same
     "fspick": 433,
     "pidfd_open": 434,
     "clone3": 435,
+    "openat2": 437,
     "pidfd_getfd": 438,
     "process_madvise": 440,
     "mount_setattr": 442,
@@ -65,6 +67,32 @@ _SAME = {  # since 2019 all machines have the same
 NUMBERS: dict[str, dict[str, int]] = {
     "x86_64": _SAME
     | {
+        "open": 2,
+        "shmat": 30,
+        "shmctl": 31,
+        "semop": 65,
+        "semctl": 66,
+        "msgsnd": 69,
+        "msgrcv": 70,
+        "msgctl": 71,
+        "truncate": 76,
+        "setxattr": 188,
+        "lsetxattr": 189,
+        "fsetxattr": 190,
+        "getxattr": 191,
+        "lgetxattr": 192,
+        "fgetxattr": 193,
+        "listxattr": 194,
+        "llistxattr": 195,
+        "flistxattr": 196,
+        "removexattr": 197,
+        "lremovexattr": 198,
+        "fremovexattr": 199,
+        "semtimedop": 220,
+        "inotify_init": 253,
+        "openat": 257,
+        "vmsplice": 278,
+        "inotify_init1": 294,
         "ioctl": 16,
         "fcntl": 72,
         "setpriority": 141,
@@ -160,6 +188,30 @@ NUMBERS: dict[str, dict[str, int]] = {
     },
     "aarch64": _SAME
     | {
+        "setxattr": 5,
+        "lsetxattr": 6,
+        "fsetxattr": 7,
+        "getxattr": 8,
+        "lgetxattr": 9,
+        "fgetxattr": 10,
+        "listxattr": 11,
+        "llistxattr": 12,
+        "flistxattr": 13,
+        "removexattr": 14,
+        "lremovexattr": 15,
+        "fremovexattr": 16,
+        "inotify_init1": 26,
+        "truncate": 45,
+        "openat": 56,
+        "vmsplice": 75,
+        "msgctl": 187,
+        "msgrcv": 188,
+        "msgsnd": 189,
+        "semctl": 191,
+        "semtimedop": 192,
+        "semop": 193,
+        "shmctl": 195,
+        "shmat": 196,
         "lookup_dcookie": 18,
         "fcntl": 25,
         "ioprio_set": 30,
@@ -254,7 +306,16 @@ _OUTRIGHT: dict[int, str] = {
     IGNORED: (
         "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat"
     ),
-    DENIED: "socket connect bind listen accept accept4 shmget semget msgget mq_open mq_unlink",
+    # Attributes go by path, and no version of Landlock looks at them. Copying programs take this answer.
+    UNSUPPORTED: (
+        "setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr "
+        "removexattr lremovexattr fremovexattr"
+    ),
+    # What is shared by number, too: the numbers of others can be guessed.
+    DENIED: (
+        "socket connect bind listen accept accept4 shmget shmat shmctl semget semop semtimedop semctl "
+        "msgget msgsnd msgrcv msgctl mq_open mq_unlink"
+    ),
     FORBIDDEN: (
         "ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp "
         "tkill pidfd_send_signal unshare setns setpgid setsid personality "
@@ -264,10 +325,13 @@ _OUTRIGHT: dict[int, str] = {
         "init_module finit_module delete_module kexec_load kexec_file_load reboot bpf seccomp "
         "perf_event_open add_key request_key keyctl lsm_set_self_attr iopl ioperm modify_ldt vhangup "
         "syslog settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname "
-        "migrate_pages move_pages ioprio_set"
+        "migrate_pages move_pages ioprio_set vmsplice "
+        "inotify_init inotify_init1"  # would tell what others do with files that it cannot open
     ),
 }
 
+_TRUNCATION, _SCOPES = 3, 6  # versions of Landlock that hold this, and signals
+_O_TRUNC, _O_ACCMODE = 0o1000, 3
 _THREAD = 0x00010000  # CLONE_THREAD
 _NAMESPACES = 0x7E020000  # CLONE_NEW…, all that clone takes
 _UNIX, _STREAM, _KIND = 1, 1, 0xF
@@ -311,10 +375,29 @@ def _own(index: int, pid: int) -> list[_Line]:
     return _one_of(index, (pid,), ALLOW, FORBIDDEN)
 
 
-def rules(machine: str, pid: int, *, subprocesses: bool) -> Mapping[int, list[_Line]]:
+def _own_or_none(index: int, pid: int) -> list[_Line]:
+    """Only where it is this process, or 0, which means the caller."""
+    return _one_of(index, (0, pid), ALLOW, FORBIDDEN)
+
+
+def _no_cutting_to_read(index: int) -> list[_Line]:
+    """Flags of open: none that cuts a file short and opens it to read, for which Landlock wants no more."""
+    return [
+        _argument(index),
+        (_JUMP_ANY, 0, 4, _O_TRUNC),
+        (_AND, 0, 0, _O_ACCMODE),
+        (_JUMP_EQUAL, 2, 0, 1),
+        (_JUMP_EQUAL, 1, 0, 2),
+        _answer(FORBIDDEN),
+        _answer(ALLOW),
+    ]
+
+
+def rules(machine: str, pid: int, *, subprocesses: bool, abi: int) -> Mapping[int, list[_Line]]:
     """Number of a call to the lines that answer it. What is not in it is allowed.
 
-    ``subprocesses``: programs may be started, and signalled: by whom then is Landlock's to say.
+    ``subprocesses``: programs may be started, and signalled: by whom then is Landlock's to say. ``abi`` is
+    the version of that: what an early one does not hold is refused here.
     """
     numbers = NUMBERS[machine]
     found: dict[int, list[_Line]] = {}
@@ -342,9 +425,17 @@ def rules(machine: str, pid: int, *, subprocesses: bool) -> Mapping[int, list[_L
     add("prctl", _one_of(0, _PRCTLS, FORBIDDEN, ALLOW))
     add("ioctl", _one_of(1, _IOCTLS, FORBIDDEN, ALLOW))
     add("fcntl", _one_of(1, _FCNTLS, FORBIDDEN, ALLOW))
-    add("setpriority", _one_of(1, (0, pid), ALLOW, FORBIDDEN))
+    add(  # of a process, this one: 0 is also a user, and all that runs as that
+        "setpriority",
+        [_argument(0), (_JUMP_EQUAL, 1, 0, 0), _answer(FORBIDDEN), *_own_or_none(1, pid)],
+    )
     for name in _OF_ITSELF.split():
-        add(name, _one_of(0, (0, pid), ALLOW, FORBIDDEN))
+        add(name, _own_or_none(0, pid))
+    if abi < _TRUNCATION:
+        add("truncate", [_answer(FORBIDDEN)])
+        add("openat2", [_answer(GONE)])  # its flags are in memory, where no filter looks
+        for name, index in (("open", 1), ("openat", 2)):
+            add(name, _no_cutting_to_read(index))
     if subprocesses:
         namespaces = [_argument(0), (_JUMP_ANY, 0, 1, _NAMESPACES), _answer(FORBIDDEN)]
         add("clone", [*namespaces, _answer(ALLOW)])
@@ -352,12 +443,13 @@ def rules(machine: str, pid: int, *, subprocesses: bool) -> Mapping[int, list[_L
         add("clone", [_argument(0), (_JUMP_ANY, 1, 0, _THREAD), _answer(DENIED), _answer(ALLOW)])
         for name in ("fork", "vfork", "execve", "execveat"):
             add(name, [_answer(DENIED)])
+    if not subprocesses or abi < _SCOPES:
         for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
             add(name, _own(0, pid))
     return found
 
 
-def program(machine: str, pid: int, *, subprocesses: bool = False) -> bytes:
+def program(machine: str, pid: int, *, subprocesses: bool = False, abi: int = _SCOPES) -> bytes:
     """The filter for a process of this pid, as an array of struct sock_filter.
 
     A call by another architecture's convention ends the process. Raises KeyError for another machine.
@@ -370,7 +462,7 @@ def program(machine: str, pid: int, *, subprocesses: bool = False) -> bytes:
         (_JUMP_MORE, 0, 1, NEWEST),  # x32's too: they have bit 30 set
         _answer(GONE),
     ]
-    for number, then in sorted(rules(machine, pid, subprocesses=subprocesses).items()):
+    for number, then in sorted(rules(machine, pid, subprocesses=subprocesses, abi=abi).items()):
         lines += [(_JUMP_EQUAL, 0, len(then), number), *then]
     lines.append(_answer(ALLOW))
     return b"".join(struct.pack("<HBBI", *line) for line in lines)

@@ -12,10 +12,16 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyrepl3.isolate.confine import rights, seccomp
 from pyrepl3.isolate.confine.system import prctl, syscall
 from pyrepl3.records import Wall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyrepl3.config import Policy
 
 KERNEL = frozenset({"files", "network", "programs"})
 """Without any of these three a worker is not confined at all."""
@@ -28,12 +34,17 @@ _HERE = -100  # AT_FDCWD
 
 
 class Walls:
-    """Probes, for a process of ``machine`` whose own directory is ``workdir``."""
+    """Probes, for a process of ``machine`` whose own directory is ``workdir``.
 
-    def __init__(self, machine: str, workdir: str, *, subprocesses: bool) -> None:
+    What ``policy`` gives is not tried.
+    """
+
+    def __init__(self, machine: str, workdir: str, policy: Policy) -> None:
         self._numbers = seccomp.NUMBERS[machine] | _NUMBERS[machine]
         self._workdir = workdir
-        self._subprocesses = subprocesses
+        self._subprocesses = policy.subprocesses
+        self._read = [*policy.read, *policy.write]
+        self._write = policy.write
 
     def probe(self, failed: dict[str, str]) -> tuple[Wall, ...]:
         """All walls. ``failed``: why one could not be built, for its detail."""
@@ -69,11 +80,23 @@ class Walls:
         return 0
 
     def _files(self) -> str:
-        if self._try("openat", _HERE, b"/etc/passwd", os.O_RDONLY) != errno.EACCES:
-            return "a file outside can be read"
-        if self._try("openat", _HERE, b"/", os.O_RDONLY | os.O_DIRECTORY) != errno.EACCES:
-            return "a directory outside can be listed"
+        refused = (errno.EACCES, errno.ENOENT)
+        for path in ("/etc/passwd", "/etc/group", f"/proc/{os.getppid()}/environ"):
+            if _is_beneath(path, self._read):
+                continue
+            if self._try("openat", _HERE, os.fsencode(path), os.O_RDONLY) not in refused:
+                return "a file outside can be read"
+        for path in ("/", "/etc", "/home", "/root"):
+            if _is_beneath(path, self._read):
+                continue
+            listed = os.O_RDONLY | os.O_DIRECTORY
+            if self._try("openat", _HERE, os.fsencode(path), listed) not in refused:
+                return "a directory outside can be listed"
         beside = os.path.dirname(self._workdir.rstrip("/")) or "/"  # noqa: PTH120
+        if _is_beneath(beside, self._write):  # the policy gives it
+            beside = "/"
+        if _is_beneath(beside, self._write):
+            return ""
         probe = os.path.join(beside, f"pyrepl3-probe-{os.getpid()}")  # noqa: PTH118
         if self._try("mkdirat", _HERE, os.fsencode(probe), 0o700) == 0:
             with suppress(OSError):
@@ -148,3 +171,10 @@ class Walls:
         except OSError as error:
             return "" if error.errno == errno.EPERM else "it could outlive its parent"
         return "it could outlive its parent"
+
+
+def _is_beneath(path: str, roots: Iterable[str]) -> bool:
+    """Whether ``path`` is one of ``roots``, or in one."""
+    real = os.path.realpath(path)
+    tops = (os.path.realpath(root).rstrip("/") for root in roots)
+    return any(real == (top or "/") or real.startswith(top + "/") for top in tops)
