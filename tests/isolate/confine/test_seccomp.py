@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from pyrepl3.isolate.confine import seccomp
+from pyrepl3.isolate.confine.calls import NEWEST, NUMBERS
 from pyrepl3.isolate.confine.system import AUDIT_ARCH
 
 PID = 4711
@@ -51,7 +52,7 @@ def answer(machine):
 
     def ask(name: str, *args: int, subprocesses: bool = False) -> int:
         program = seccomp.program(machine, PID, subprocesses=subprocesses)
-        return run(program, AUDIT_ARCH[machine], seccomp.NUMBERS[machine][name], *args)
+        return run(program, AUDIT_ARCH[machine], NUMBERS[machine][name], *args)
 
     return ask
 
@@ -67,14 +68,14 @@ def test_the_program_is_one_that_the_kernel_takes(machine):
 
 
 def test_no_two_names_have_one_number(machine):
-    numbers = seccomp.NUMBERS[machine]
+    numbers = NUMBERS[machine]
     assert len(set(numbers.values())) == len(numbers)
-    assert max(numbers.values()) <= seccomp.NEWEST
+    assert max(numbers.values()) <= NEWEST
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 9, 10, 11])
 def test_ordinary_calls_go_through(machine, number):
-    named = set(seccomp.NUMBERS[machine].values())
+    named = set(NUMBERS[machine].values())
     if number not in named:
         assert run(seccomp.program(machine, PID), AUDIT_ARCH[machine], number) == ALLOW
 
@@ -175,7 +176,7 @@ def test_attributes_of_files_are_out_of_reach_since_landlock_does_not_hold_them(
 
 def test_shared_objects_cannot_be_guessed_by_their_number(answer):
     for name in ("shmget", "shmat", "shmctl", "semop", "semctl", "msgsnd", "msgrcv", "msgctl"):
-        if name in seccomp.NUMBERS["x86_64"]:
+        if name in NUMBERS["x86_64"]:
             assert answer(name) == seccomp.DENIED
 
 
@@ -190,7 +191,7 @@ def test_a_priority_is_set_for_itself_and_not_for_all_of_its_user(answer):
 
 def ask(machine, name, *args, **options):
     program = seccomp.program(machine, PID, **options)
-    return run(program, AUDIT_ARCH[machine], seccomp.NUMBERS[machine][name], *args)
+    return run(program, AUDIT_ARCH[machine], NUMBERS[machine][name], *args)
 
 
 def test_where_landlock_lets_files_be_cut_short_the_filter_does_not(machine):

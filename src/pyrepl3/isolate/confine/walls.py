@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrepl3.isolate.confine import rights, seccomp
+from pyrepl3.isolate.confine import rights
+from pyrepl3.isolate.confine.calls import NUMBERS
 from pyrepl3.isolate.confine.system import prctl, syscall
 from pyrepl3.records import Wall
 
@@ -40,7 +41,7 @@ class Walls:
     """
 
     def __init__(self, machine: str, workdir: str, policy: Policy) -> None:
-        self._numbers = seccomp.NUMBERS[machine] | _NUMBERS[machine]
+        self._numbers = NUMBERS[machine] | _NUMBERS[machine]
         self._workdir = workdir
         self._subprocesses = policy.subprocesses
         self._read = [*policy.read, *policy.write]
