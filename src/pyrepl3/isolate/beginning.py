@@ -22,7 +22,7 @@ _START = 60.0  # seconds that a worker may take for its Setup
 _HARMLESS = ("PATH", "LANG", "LANGUAGE", "TZ")
 """What confined code sees of the environment in any case, and all that begins with LC_."""
 _ESSENTIAL = frozenset({"files", "network", "programs"})
-"""Where none of these walls stands, nothing is confined."""
+"""Where one of these walls does not stand, code is not confined, whatever the others do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,9 @@ class Wanted:
             return
         fallen = [f"{wall.name}: {wall.detail}" for wall in ready.walls if not wall.stands]
         stand = {wall.name for wall in ready.walls if wall.stands}
-        if not stand & _ESSENTIAL:
+        if not stand >= _ESSENTIAL:
             raise ConfinementError(
-                'nothing can be confined here, and isolation="process" would say so: '
+                "code cannot be confined here, and nothing of it has run: "
                 + ("; ".join(fallen) or "no wall was told of")
             )
         if self.strict and fallen:
@@ -127,5 +127,5 @@ async def _set_up(link: Link, setup: Setup, wanted: Wanted) -> Ready:
         link.end("nobody waits for it any more")
         raise
     if wanted.policy is not None:
-        link.lend()
+        link.lend(None if wanted.limits is None else wanted.limits.memory)
     return ready

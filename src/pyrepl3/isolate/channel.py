@@ -82,9 +82,15 @@ class Channel:
             self.unsent += len(data)
             return self.flush()
 
-    def send_spare(self) -> bool:
-        """Give the other end memory that it may fill: a confined one can have none by itself."""
+    def send_spare(self, most: int | None) -> bool:
+        """Give the other end memory that it may fill: a confined one can have none by itself.
+
+        ``most``: bytes that it can hold, of which only those that are written are there (None: any).
+        """
         fd = _memory()
+        if most is not None:
+            os.ftruncate(fd, most)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         with self._lock:
             if self._closed:
                 os.close(fd)
@@ -216,6 +222,6 @@ def _map(fd: int, size: int) -> memoryview:
         raise FrameError("a file descriptor that is no shared memory") from error
     if seals & _SEALS != _SEALS:
         raise FrameError("shared memory that is not sealed")
-    if os.fstat(fd).st_size != size or size == 0:
+    if os.fstat(fd).st_size < size or size == 0:  # what was lent may be longer
         raise FrameError("shared memory of another size than its message says")
     return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))

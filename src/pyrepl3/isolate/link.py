@@ -81,6 +81,7 @@ class Link:
         self._writing = False
         self._reading = True
         self._lends = False
+        self._lent_most: int | None = None
         self._loop.add_reader(self._fd, self._read)
         worker.when_ended(self._report_end)
 
@@ -115,15 +116,15 @@ class Link:
             else:
                 self._calls.pop(key, None)
 
-    def lend(self) -> None:
-        """The worker is confined: see to it that it has memory for what it sends."""
-        self._lends = True
+    def lend(self, most: int | None) -> None:
+        """The worker is confined: see to it that it has memory for what it sends, ``most`` bytes a piece."""
+        self._lends, self._lent_most = True, most
         for _ in range(_LENT):
             self._lend()
 
     def _lend(self) -> None:
         with suppress(OSError):
-            if not self._channel.send_spare():
+            if not self._channel.send_spare(self._lent_most):
                 self._write_later()
 
     def launch(self, flight: Flight) -> None:

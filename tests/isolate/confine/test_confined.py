@@ -100,6 +100,24 @@ async def test_big_values_are_kept_though_it_has_no_memory_files(session):
     assert all(wall.stands for wall in await session.walls())
 
 
+LENT = """
+import os
+written = 0
+for name in os.listdir('/proc/self/fd'):
+    try:
+        if 'memfd' in os.readlink(f'/proc/self/fd/{name}'):
+            while written < 10**9: written += os.write(int(name), bytes(10**6))
+    except OSError: pass
+written
+"""
+
+
+async def test_the_memory_that_it_is_lent_is_bounded_as_its_own_is():
+    limits = Limits(memory=50 * pyrepl3.MiB)
+    async with pyrepl3.open_session(isolation="confined", limits=limits) as session:
+        assert 0 < int(await text(session, LENT)) <= 2 * 50 * pyrepl3.MiB
+
+
 async def test_a_killed_one_comes_back_with_its_state(tmp_path):
     async with pyrepl3.open_session("s", store=tmp_path, isolation="confined") as session:
         await value(session, "x = [1]\ndef f(): return x")
@@ -187,14 +205,18 @@ def test_strict_refuses_what_does_not_hold():
     from pyrepl3.isolate.messages import Ready
 
     ready = Ready(pid=1, walls=(wall, *others))
-    Wanted(name="s", policy=Policy()).check(ready)
     with pytest.raises(ConfinementError, match=r"files: Landlock.*"):
-        Wanted(name="s", policy=Policy(), strict=True).check(ready)
+        Wanted(name="s", policy=Policy()).check(ready)
     none = Ready(pid=1, walls=tuple(pyrepl3.Wall(name=n, stands=False, detail="no") for n in NAMES))
-    with pytest.raises(ConfinementError, match="nothing can be confined here"):
+    with pytest.raises(ConfinementError, match="cannot be confined here"):
         Wanted(name="s", policy=Policy()).check(none)
-    with pytest.raises(ConfinementError, match="nothing can be confined here"):
+    with pytest.raises(ConfinementError, match="cannot be confined here"):
         Wanted(name="s", policy=Policy()).check(Ready(pid=1))
+    end = pyrepl3.Wall(name="end", stands=False, detail="why")
+    ready = Ready(pid=1, walls=(pyrepl3.Wall(name="files", stands=True), *others[:-1], end))
+    Wanted(name="s", policy=Policy()).check(ready)  # told with the first cell
+    with pytest.raises(ConfinementError, match="end: why"):
+        Wanted(name="s", policy=Policy(), strict=True).check(ready)
     unheld = Ready(pid=1, unheld={"memory": "no"}, walls=tuple(others))
     with pytest.raises(ConfinementError, match=r"Limits\.memory: no"):
         Wanted(name="s", strict=True).check(unheld)
