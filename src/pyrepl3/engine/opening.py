@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +30,7 @@ from pyrepl3.session.control import Control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from tempfile import TemporaryDirectory
     from types import TracebackType
 
     from pyrepl3.isolate.pool import Pool
@@ -158,7 +158,7 @@ class Opening:
         self._session: Session | None = None
         self._control: Control | None = None
         self._worker: ProcessRunner | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryDirectory[str] | None = None
         self._serving: Serving | None = None
 
     async def __aenter__(self) -> Session:
@@ -213,6 +213,8 @@ class Opening:
             return ""
         if self._options.workdir is not None:
             return os.path.realpath(self._options.workdir)
+        import tempfile  # noqa: PLC0415  confined sessions only
+
         self._temporary = tempfile.TemporaryDirectory(prefix="pyrepl3-", ignore_cleanup_errors=True)
         return os.path.realpath(self._temporary.name)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from pyrepl3.errors import ConfinementError, WorkerDiedError
 from pyrepl3.isolate.messages import Ready, Setup
@@ -25,8 +26,7 @@ _ESSENTIAL = frozenset({"files", "network", "programs"})
 """Where one of these walls does not stand, code is not confined, whatever the others do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What every worker of one session is to be like. ``policy``: confined, with a workdir of its own."""
 
     name: str
