@@ -1,6 +1,7 @@
 """Messages are taken at once and in their order, by the loop while it waits and by control while it does not."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 
@@ -56,7 +57,8 @@ class Pair:
 
     def __exit__(self, *_):
         self.host.stop()
-        self.control.call_soon_threadsafe(self.control.stop)
+        with contextlib.suppress(RuntimeError):  # it has heard the end already
+            self.control.call_soon_threadsafe(self.control.stop)
         for thread in self.threads:
             thread.join()
         self.near.close()

@@ -163,6 +163,6 @@ async def test_much_crosses_from_a_worker():
         assert str(await session.fetch("when", trusted=True)) == "1.5"
         with pytest.raises(NamespaceError, match="trusted=True"):
             await session.fetch("when")
-        with pytest.raises(NamespaceError, match="no value for .own."):
+        with pytest.raises(NamespaceError, match=r"no value for .own."):
             await session.fetch("own", trusted=True)
         assert await asyncio.wait_for(session.fetch("frame"), 30) is not None
