@@ -107,3 +107,10 @@ async def test_what_was_undone_is_no_part_of_it(tmp_path):
         assert await session.stale() == ()
     async with pyrepl3.open_session("demo", store=tmp_path) as session:
         assert (await session.slice("b")).cells == (1, 2)
+
+
+async def test_a_session_that_is_not_kept_remembers_its_last_thousand_cells():
+    async with pyrepl3.open_session() as session:
+        for n in range(1_010):
+            await session.run(f"x = {n}")
+        assert len((await session.graph()).cells) == 1_000

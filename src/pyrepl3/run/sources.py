@@ -121,10 +121,12 @@ class Sources:
         while len(recent) > KEPT or (self._size > KEPT_SIZE and len(recent) > 1):
             old = recent.popleft()
             self._size -= old[0]
-            if old[3] in self._held:
-                self._outlast(old[3])
-            else:
-                _forget(old)
+            name = old[3]
+            if name in self._held:
+                self._outlast(name)
+            elif _ENTRIES.get(name) is old:  # as _forget, for each cell of a long session
+                del _ENTRIES[name]
+                linecache.cache.pop(name, None)
 
     def has(self, filename: str) -> bool:
         """Whether code under this file name is of a cell of this namespace. Any thread."""

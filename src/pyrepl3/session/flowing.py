@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyrepl3.lang.dataflow import Flow
     from pyrepl3.records import CellFlow, Graph, Outcome, Slice, StaleCell
 
-_MOST = 10_000  # cells that a session that is not kept remembers
+_MOST = 1_000  # cells that a session that is not kept remembers: its memory stays flat
 
 
 class Flowing(Travel):
