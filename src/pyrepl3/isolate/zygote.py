@@ -50,7 +50,7 @@ def _warm() -> None:
     late = """
         encodings.idna linecache pyrepl3.lang.repair pyrepl3.run.checkpoints pyrepl3.run.complete
         pyrepl3.run.tracebacks pyrepl3.snapshot.engine pyrepl3.snapshot.work pyrepl3.snapshot.state
-        pyrepl3.snapshot.fingerprint pyrepl3.snapshot.reprs
+        pyrepl3.snapshot.fingerprint pyrepl3.snapshot.reprs pyrepl3.isolate.confine.build
     """
     for name in late.split():
         with suppress(ImportError):
