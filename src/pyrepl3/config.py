@@ -196,7 +196,7 @@ def check_isolation(
     *,
     policy: Policy | None = None,
     strict: bool = False,
-    workdir: str | None = None,
+    workdir: object | None = None,
 ) -> None:
     """Raise ValueError for what does not go together."""
     if isolation not in ("none", "process", "confined"):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from concurrent import futures
+from pathlib import Path
 
 import pytest
 
@@ -328,6 +329,17 @@ while True:
 """
 
 
+async def falls_silent(path: Path) -> None:
+    """Wait until nobody writes to the file any more; what is written in the moment of the end may be."""
+    size = -1
+    for _ in range(100):
+        if size == path.stat().st_size:
+            return
+        size = path.stat().st_size
+        await asyncio.sleep(0.2)
+    pytest.fail("it goes on")
+
+
 @pytest.mark.parametrize("name", STAYING)
 async def test_nothing_outlives_its_session(tmp_path, name):
     path = tmp_path / "beat"
@@ -339,14 +351,7 @@ async def test_nothing_outlives_its_session(tmp_path, name):
         if outcome.ok and name != "at exit":
             while not path.stat().st_size:
                 await asyncio.sleep(0.01)
-    size = -1
-    for _ in range(100):  # what is written in the moment of the end
-        if size == path.stat().st_size:
-            break
-        size = path.stat().st_size
-        await asyncio.sleep(0.2)
-    else:
-        pytest.fail("it goes on")
+    await falls_silent(path)
 
 
 async def test_a_worker_ends_with_its_killed_host(tmp_path):
@@ -366,11 +371,4 @@ async def test_a_worker_ends_with_its_killed_host(tmp_path):
         await asyncio.sleep(0.01)
     host.send_signal(signal.SIGKILL)
     await host.wait()
-    size = -1
-    for _ in range(100):
-        if size == path.stat().st_size:
-            break
-        size = path.stat().st_size
-        await asyncio.sleep(0.2)
-    else:
-        pytest.fail("it goes on")
+    await falls_silent(path)

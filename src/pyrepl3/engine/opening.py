@@ -95,14 +95,7 @@ def open_session(
     process can be had, ConfinementError where it cannot be confined as asked.
     Raises ValueError for what does not go together, TypeError for a tool that is none.
     """
-    check_isolation(
-        isolation,
-        limits,
-        stages,
-        policy=policy,
-        strict=strict,
-        workdir=None if workdir is None else str(workdir),
-    )
+    check_isolation(isolation, limits, stages, policy=policy, strict=strict, workdir=workdir)
     check_worker(isolation, preload=preload, python=python, pool=pool)
     if config is not None and config.jit and find_spec("numba") is None:
         raise MissingExtraError("ExecutorConfig.jit needs numba", "jit")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pyrepl3.isolate.confine import landlock, places, rights, seccomp
 from pyrepl3.isolate.confine.system import machine
-from pyrepl3.isolate.confine.walls import Walls
+from pyrepl3.isolate.confine.walls import NAMES, Walls
 from pyrepl3.records import Wall
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def confine(policy: Policy, workdir: str, *, keep: int) -> tuple[Wall, ...]:
     here = machine()
     if not here:
         reason = f"it is not known how to build it on {sys.platform}"
-        names = "files network programs processes namespaces kernel powers end"
-        return tuple(Wall(name=name, stands=False, detail=reason) for name in names.split())
+        return tuple(Wall(name=name, stands=False, detail=reason) for name in NAMES)
     _let_go(keep)
     failed: dict[str, str] = {}
     apart = rights.leave_namespaces()  # one wall more behind the filter, where it can be had

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pyrepl3.isolate.confine.system import prctl, syscall
+from pyrepl3.isolate.confine.system import NO_NEW_PRIVS, prctl, syscall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all machines
 _VERSION = 1
 _BENEATH = 1
-_NO_NEW_PRIVS = 38
 
 EXECUTE = 1 << 0
 _WRITE_FILE = 1 << 1
@@ -86,7 +85,7 @@ def restrict(
             _add(ruleset, path, reading & every)
         for path in write:
             _add(ruleset, path, writing)
-        prctl(_NO_NEW_PRIVS, 1)
+        prctl(NO_NEW_PRIVS, 1)
         syscall(_RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -7,9 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from pyrepl3.isolate.confine.system import prctl, syscall
+from pyrepl3.isolate.confine.system import NO_NEW_PRIVS, prctl, syscall
 
-NO_NEW_PRIVS = 38
 _CAPBSET_DROP, _CAP_AMBIENT, _AMBIENT_CLEAR = 24, 47, 4
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAP_VERSION = 0x20080522

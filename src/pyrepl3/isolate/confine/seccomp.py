@@ -207,7 +207,6 @@ def program(machine: str, pid: int, *, subprocesses: bool = False, abi: int = _S
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 
-_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _FILTER, _TSYNC = 1, 1
 
 
@@ -218,5 +217,5 @@ class _Program(ctypes.Structure):
 def install(machine: str, filter_: bytes) -> None:
     """Put this process, with all its threads, under a filter for ever. Raises OSError."""
     prog = _Program(len(filter_) // 8, filter_)
-    if syscall(_SECCOMP[machine], _FILTER, _TSYNC, ctypes.byref(prog)):
+    if syscall(NUMBERS[machine]["seccomp"], _FILTER, _TSYNC, ctypes.byref(prog)):
         raise OSError(errno.ESRCH, "a thread could not be put under the filter")

@@ -14,6 +14,9 @@ from typing import Any
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """What seccomp calls the machines for which there are numbers here."""
 
+NO_NEW_PRIVS = 38
+"""The prctl by which no program that is executed gives this process more rights."""
+
 
 def machine() -> str:
     """The machine of this process, "" where nothing is known of it: another one, or no Linux."""

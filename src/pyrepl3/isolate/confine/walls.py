@@ -9,7 +9,6 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import Policy
 
-KERNEL = frozenset({"files", "network", "programs"})
-"""Without any of these three a worker is not confined at all."""
+NAMES = ("files", "network", "programs", "processes", "namespaces", "kernel", "powers", "end")
+"""All walls, in the order in which they are tried: each has a method of its name below."""
 
 _NUMBERS = {  # that the filter does not need
     "x86_64": {"openat": 257, "mkdirat": 258},
@@ -49,20 +48,10 @@ class Walls:
 
     def probe(self, failed: dict[str, str]) -> tuple[Wall, ...]:
         """All walls. ``failed``: why one could not be built, for its detail."""
-        probes: dict[str, Callable[[], str]] = {
-            "files": self._files,
-            "network": self._network,
-            "programs": self._programs,
-            "processes": self._processes,
-            "namespaces": self._namespaces,
-            "kernel": self._kernel,
-            "powers": self._powers,
-            "end": self._end,
-        }
         found = []
-        for name, probe in probes.items():
+        for name in NAMES:
             try:
-                hole = probe()
+                hole: str = getattr(self, f"_{name}")()
             except OSError as error:
                 hole = f"it could not be tried: {error}"
             why = failed.get(name, "")
