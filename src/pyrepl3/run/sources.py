@@ -124,9 +124,8 @@ class Sources:
             name = old[3]
             if name in self._held:
                 self._outlast(name)
-            elif _ENTRIES.get(name) is old:  # as _forget, for each cell of a long session
-                del _ENTRIES[name]
-                linecache.cache.pop(name, None)
+            else:
+                _forget(old)
 
     def has(self, filename: str) -> bool:
         """Whether code under this file name is of a cell of this namespace. Any thread."""
