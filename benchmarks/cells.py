@@ -10,7 +10,7 @@ from typing import Self
 from benchmarks import peers
 from benchmarks.measure import Batch, clock, in_turns
 from benchmarks.report import Report, Table
-from pyrepl3 import Session, open_session
+from pyrepl3 import open_session
 
 PLAIN = "x = 1 + 1"
 AWAITING = "await asyncio.sleep(0)"
@@ -107,7 +107,10 @@ async def sessions(report: Report, *, rounds: int) -> None:
     async with open_session() as session:
         await session.run("import asyncio")
         with _OtherLoop() as other:
-            ways: dict[str, Batch] = {"two thread hops": other.batch, hop: _session_batch(session)}
+            ways: dict[str, Batch] = {
+                "two thread hops": other.batch,
+                hop: peers.in_session(session),
+            }
             table = Table("## A cell in a session of its own thread", hop)
             plain = await in_turns(ways, again(PLAIN), rounds=rounds)
             table.add("same plain cell", plain)
@@ -121,16 +124,6 @@ async def sessions(report: Report, *, rounds: int) -> None:
             )
     report.table(table)
     report.at_most_us("Session.run in memory", 250, plain[hop])
-
-
-def _session_batch(session: Session) -> Batch:
-    async def batch(sources: list[str]) -> float:
-        begun = clock()
-        for source in sources:
-            await session.run(source)
-        return clock() - begun
-
-    return batch
 
 
 class _OtherLoop:

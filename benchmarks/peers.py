@@ -16,7 +16,7 @@ import warnings
 
 from benchmarks.measure import Batch, clock, in_turns
 from benchmarks.report import Report
-from pyrepl3 import AsyncExecutor
+from pyrepl3 import AsyncExecutor, Session
 
 OURS = "AsyncExecutor.execute"
 EXEC = "exec of compiled code"
@@ -114,6 +114,18 @@ async def ours() -> dict[str, Batch]:
         return clock() - begun
 
     return {OURS: batch}
+
+
+def in_session(session: Session) -> Batch:
+    """Cells of a session, one after the other, to the outcome of each."""
+
+    async def batch(sources: list[str]) -> float:
+        begun = clock()
+        for source in sources:
+            await session.run(source)
+        return clock() - begun
+
+    return batch
 
 
 def interpreter() -> dict[str, Batch]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import worker_peers
 from benchmarks.measure import Batch, Cost, clock, in_turns
-from benchmarks.peers import calibrate
+from benchmarks.peers import calibrate, in_session
 from benchmarks.report import Report, Table, Target
 from pyrepl3 import Pool, Session, open_session
 from pyrepl3.isolate.process import ProcessRunner
@@ -162,8 +162,8 @@ async def _trips(
             open_session(isolation="process", pool=pool) as memory,
             open_session("durable", store=Path(folder), isolation="process", pool=pool) as durable,
         ):
-            ways["Session.run, epochs in memory"] = _session(memory)
-            ways["Session.run, durable: epochs on disk"] = _session(durable)
+            ways["Session.run, epochs in memory"] = in_session(memory)
+            ways["Session.run, durable: epochs on disk"] = in_session(durable)
             costs = await in_turns(ways, lambda n: [PLAIN] * n, rounds=rounds, warm_up=20)
         await bare.aclose()
     table.add("same plain cell", costs)
@@ -189,16 +189,6 @@ def _to_finished(runner: ProcessRunner) -> Batch:
             begun = clock()
             await runner.run(_cell(source), see)
         return spent
-
-    return batch
-
-
-def _session(session: Session) -> Batch:
-    async def batch(sources: list[str]) -> float:
-        begun = clock()
-        for source in sources:
-            await session.run(source)
-        return clock() - begun
 
     return batch
 
