@@ -285,6 +285,8 @@ async def test_tracing_reports_tasks_and_threads_and_ends_at_its_limit():
     assert len(told) == 1
     assert "max_trace_events" in told[0]
     assert len(lines()) == 50
+    await executor.execute("for i in range(1000):\n    pass")  # the same code, perhaps
+    assert len(lines()) == 50
     assert await executor.execute("i + 1") == 1000
     assert lines() == [1]
     await executor.aclose()

@@ -14,7 +14,8 @@ from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING
 
 from pyrepl3.config import MiB
-from pyrepl3.lang.compile import CompiledCell, code_size, renamed_code
+from pyrepl3.lang.compile import CompiledCell, code_size
+from pyrepl3.lang.filenames import renamed_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

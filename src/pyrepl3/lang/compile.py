@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyrepl3.lang.blocking import CANDIDATES, Findings, is_blocking_module
+from pyrepl3.lang.filenames import renamed_code
 from pyrepl3.lang.parse import COMPILER_ERRORS, FLAGS, parse, refusal, split, split_lines
 from pyrepl3.lang.wrap import has_return, wrap
 from pyrepl3.records import ExecutionMode, Placement
@@ -251,19 +252,6 @@ def renamed(compiled: CompiledCell, filename: str) -> CompiledCell:
         compiled.settled,
         compiled.size,
     )
-
-
-def renamed_code(code: CodeType, filename: str) -> CodeType:
-    """``code``, and the code in it, with another file name in its tracebacks."""
-    consts = code.co_consts
-    for const in consts:
-        if type(const) is CodeType:
-            consts = tuple(
-                renamed_code(const, filename) if type(const) is CodeType else const
-                for const in consts
-            )
-            return code.replace(co_filename=filename, co_consts=consts)
-    return code.replace(co_filename=filename)
 
 
 def code_size(code: CodeType) -> int:

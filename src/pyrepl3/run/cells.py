@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CompilationError
 from pyrepl3.lang.compile import renamed
+from pyrepl3.lang.filenames import lent_code
 from pyrepl3.lang.modes import place
 from pyrepl3.records import Blocked, ExecutionMode, Started
 from pyrepl3.run.blocking import BlockingThread
@@ -284,9 +285,9 @@ class CellRunner:
             body, tail = compiled.body, compiled.tail
         elif known:  # the common case needs no whole new CompiledCell
             if body is not None:
-                body = body.replace(co_filename=filename)
+                body = lent_code(body, filename)
             if tail is not None:
-                tail = tail.replace(co_filename=filename)
+                tail = lent_code(tail, filename)
         run: Run = (body, tail, compiled, self._dict)
         context = namespace.context.copy() if beside else namespace.context
         around = self._guard(execution, run) if self._guarded else None
