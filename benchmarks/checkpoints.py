@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.keepers import OURS, PEERS, installed
+from benchmarks.measure import keeping_bytecode
 from benchmarks.peers import calibrate
 from benchmarks.report import Report, markdown, number
 from benchmarks.workload import CELLS, CHECKS, DECLARED, FACTS, GIANT
@@ -40,15 +42,23 @@ class Kept:
 
 
 def keep(way: str, workload: str, *, restored: bool) -> Kept:
-    """Live in one process until SIGKILL, restore in another. Raises CalledProcessError."""
+    """Live in one process until SIGKILL, restore in another. Raises CalledProcessError.
+
+    The second finds the bytecode that the first one left, as in any installation that is in use.
+    """
     kept = Kept()
-    with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
-        answers = _read(["live", way, folder, workload], until="stored", kept=kept)
+    with (
+        tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as bytecode,
+    ):
+        env = keeping_bytecode(Path(bytecode))
+        answers = _read(["live", way, folder, workload], until="stored", kept=kept, env=env)
         kept.stored = answers["stored"]
         if not restored:
             return kept
         try:
-            found = _read(["restore", way, folder, workload], until="results", kept=kept)
+            words = ["restore", way, folder, workload]
+            found = _read(words, until="results", kept=kept, env=env)
         except subprocess.CalledProcessError as error:
             if way == OURS:
                 raise
@@ -70,14 +80,19 @@ def keep(way: str, workload: str, *, restored: bool) -> Kept:
     return kept
 
 
-def _read(arguments: list[str], *, until: str, kept: Kept) -> dict[str, Any]:
+def _read(arguments: list[str], *, until: str, kept: Kept, env: dict[str, str]) -> dict[str, Any]:
     """What a process tells, up to a line with ``until``; it is killed then."""
     command = [sys.executable, "-m", "benchmarks.keepers", *arguments]
     answers: dict[str, Any] = {}
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=env,
         ) as process,
     ):
         assert process.stdout is not None

@@ -54,6 +54,13 @@ async def in_turns(
     return costs
 
 
+def keeping_bytecode(folder: Path) -> dict[str, str]:
+    """An environment in which a process finds the bytecode that one before it left in ``folder``."""
+    env = os.environ | {"PYTHONPYCACHEPREFIX": str(folder)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
+
+
 def processes_in_turns(
     commands: dict[str, Callable[[], Sequence[str]]], *, rounds: int, bytecode: Path
 ) -> dict[str, Cost]:
@@ -62,8 +69,7 @@ def processes_in_turns(
     That run leaves its bytecode in the folder ``bytecode``, as it does in any installation that is in
     use. Raises CalledProcessError, with what it wrote, for a command that fails.
     """
-    env = os.environ | {"PYTHONPYCACHEPREFIX": str(bytecode)}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env = keeping_bytecode(bytecode)
     costs = {name: Cost() for name in commands}
     for turn in range(rounds + 1):
         for name, make in commands.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.measure import Cost, processes_in_turns
+from benchmarks.measure import Cost, keeping_bytecode, processes_in_turns
 from benchmarks.report import Report, Table
 
 ASYNCIO = "import asyncio"
@@ -85,8 +84,7 @@ def run(report: Report, *, rounds: int) -> None:
 
 def resume(command: list[str], folder: Path, rounds: int) -> Cost:
     """Seconds from the start of a process to the first line of a cell that was killed in another."""
-    env = os.environ | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env = keeping_bytecode(folder / "bytecode")
     cost = Cost()
     for turn in range(rounds + 1):
         place = folder / f"killed{turn}"

@@ -522,6 +522,24 @@ def test_the_collector_is_left_as_it_was(live):
     assert gc.isenabled()
 
 
+def test_what_a_restore_brought_counts_as_old_and_not_as_eternal(live):
+    live.cell("rows = [[n] for n in range(50)]")
+    again = live.restart()
+    old = {id(each) for each in gc.get_objects(generation=2)}
+    assert all(id(row) in old for row in again["rows"])
+    assert not gc.get_freeze_count()
+
+
+def test_what_somebody_keeps_apart_from_collections_stays_apart(live):
+    live.cell("rows = [[n] for n in range(50)]")
+    gc.freeze()
+    try:
+        live.restart()
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
 def test_objects_are_not_kept_alive_by_a_mark(live):
     live.cell(
         "import weakref\nclass O: pass\no = O(); w = weakref.ref(o); l = [O()]; lw = weakref.ref(l[0])"

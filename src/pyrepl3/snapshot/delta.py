@@ -120,20 +120,20 @@ class Snapshotter:
         )
         snapshot = msgspec.structs.replace(snapshot, blobs=blobs)
         loader = Loader(namespace, self._module, snapshot)
-        if early is not None:
-            early(load_engine(loader, snapshot.engine, EARLY)[0])
-        with no_collection():
+        with no_collection(lasting=True):
+            if early is not None:
+                early(load_engine(loader, snapshot.engine, EARLY)[0])
             loader.load_all()
-        extra, self.dropped = load_engine(loader, snapshot.engine)
-        self.notes, self.codes = loader.notes, loader.codes
-        self._work, self._touched = None, set()
-        self._state.buffers.close()
-        state = self._state = State()
-        for name, reason in snapshot.lost.items():
-            group = Group([name])
-            group.lost = reason
-            state.add(group)
-        self._adopt(loader, snapshot)
+            extra, self.dropped = load_engine(loader, snapshot.engine)
+            self.notes, self.codes = loader.notes, loader.codes
+            self._work, self._touched = None, set()
+            self._state.buffers.close()
+            state = self._state = State()
+            for name, reason in snapshot.lost.items():
+                group = Group([name])
+                group.lost = reason
+                state.add(group)
+            self._adopt(loader, snapshot)
         return loader.lost, extra
 
     def _adopt(self, loader: Loader, snapshot: Snapshot) -> None:

@@ -109,13 +109,21 @@ class BlobPickler(Pickling):
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
-    """Without collections of garbage: every few hundred new objects would start one."""
+def no_collection(*, lasting: bool = False) -> Iterator[None]:
+    """Without collections of garbage: every few hundred new objects would start one.
+
+    ``lasting``: what is made meanwhile stays. It counts as old from then on, so that the next collection
+    need not look at all of it: 40 ms for 300,000 objects.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        # Two lists are joined to the oldest. Not where somebody keeps objects apart (a zygote, the user).
+        if lasting and not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if collecting:
             gc.enable()
 

@@ -8,13 +8,23 @@ time. A pack that was cut or is missing is told at once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from types import MappingProxyType
 
 import msgspec
 
 from pyrepl3.errors import StoreCorruptError
 from pyrepl3.records import CHUNK, Blob, Buffer
-from pyrepl3.store.chunks import Absent, digest_of, find_places, read_chunk, read_tree
+from pyrepl3.store.chunks import (
+    PLACES,
+    Absent,
+    digest_of,
+    find_full,
+    find_places,
+    read_chunk,
+    read_tree,
+)
 from pyrepl3.store.packs import PAGE, Packs
 from pyrepl3.store.trouble import corrupt, value_of
 
@@ -34,16 +44,16 @@ class Stretch(msgspec.Struct):
     size: int
     pack: int
     at: int
-    chunks: list[tuple[bytes, int]]  # digest and size
+    chunks: list[bytes]  # digests; only the last chunk of a buffer is shorter
+
+    def pieces(self) -> Iterator[tuple[bytes, int, int]]:
+        """The digest of each chunk, where it begins in the stretch, and its size."""
+        for at, digest in zip(range(0, self.size, CHUNK), self.chunks, strict=True):
+            yield digest, at, min(CHUNK, self.size - at)
 
     def equals(self, view: memoryview) -> bool:
         """Whether these are the bytes that were written."""
-        at = 0
-        for digest, size in self.chunks:
-            if digest_of(view[at : at + size]) != digest:
-                return False
-            at += size
-        return True
+        return all(digest_of(view[at : at + size]) == digest for digest, at, size in self.pieces())
 
     def cut(self, size: int) -> tuple[Stretch, Stretch | None]:
         """The first chunks, ``size`` bytes or a little more, and the others."""
@@ -58,26 +68,47 @@ class Stretch(msgspec.Struct):
         )
 
 
-def find_stretches(db: sqlite3.Connection, packs: Packs, buffer: Buffer) -> list[Stretch]:
-    """Where the bytes of a buffer are, in order. Raises Absent."""
+def find_stretches(
+    db: sqlite3.Connection,
+    packs: Packs,
+    buffer: Buffer,
+    full: Mapping[bytes, int] = MappingProxyType({}),
+) -> list[Stretch]:
+    """Where the bytes of a buffer are, in order; ``full`` has what ``find_full`` found. Raises Absent."""
     _, chunks = read_tree(db, packs, buffer)
     if len(chunks) != -(-buffer.size // CHUNK):
         raise Absent
-    places = find_places(db, set(chunks))
-    last = buffer.size - (len(chunks) - 1) * CHUNK if chunks else 0
+    places = [full.get(digest) for digest in chunks]
+    others = find_places(db, {d for d, place in zip(chunks, places, strict=True) if place is None})
+    # Chunks side by side in a pack have the same difference of place and position. 1 GiB has 16,384 chunks.
+    starts = [None if place is None else place - n * CHUNK for n, place in enumerate(places)]
     found: list[Stretch] = []
-    now, after = Stretch(0, 0, -1, 0, []), (-1, 0)  # the pack and the place that would continue it
-    for n, digest in enumerate(chunks):
-        size, pack, at = places.get(digest, (-1, 0, 0))
-        if size != (CHUNK if n < len(chunks) - 1 else last):
-            raise Absent
-        if (pack, at) != after or not pack:
-            now = Stretch(n * CHUNK, 0, pack, at, [])
-            found.append(now)
-        now.size += size
-        now.chunks.append((digest, size))
-        after = (pack, at + size)
+    at = 0
+    for start, run in groupby(starts):
+        here = chunks[at // CHUNK : at // CHUNK + len(list(run))]
+        if start is not None:
+            pack, place = divmod(start + at, PLACES)
+            at = _append(found, Stretch(at, len(here) * CHUNK, pack, place, here))
+            continue
+        for digest in here:
+            size, pack, place = others.get(digest, (-1, 0, 0))
+            if size != min(CHUNK, buffer.size - at):
+                raise Absent
+            at = _append(found, Stretch(at, size, pack, place, [digest]))
+    if at != buffer.size:
+        raise Absent
     return found
+
+
+def _append(found: list[Stretch], stretch: Stretch) -> int:
+    """Add a stretch, to the last one if it lies behind that; where it ends."""
+    last = found[-1] if found else stretch
+    if stretch.pack and (last.pack, last.at + last.size) == (stretch.pack, stretch.at):
+        last.size += stretch.size
+        last.chunks += stretch.chunks
+    else:
+        found.append(stretch)
+    return stretch.start + stretch.size
 
 
 class Opener:
@@ -89,8 +120,12 @@ class Opener:
     def __init__(self, blobs: Iterable[Blob], packs: Packs, where: str) -> None:
         self._packs, self._where = packs, where
         self._names: dict[bytes, list[str]] = {}  # by the root of a buffer
+        self._count = 0  # chunks of all buffers
+        self._full: Mapping[bytes, int] | None = None
+        self._ends: object = None  # of the packs when that was found
         for blob in blobs:
             for buffer in blob.buffers:
+                self._count += -(-buffer.size // CHUNK)
                 names = self._names.setdefault(buffer.root, [])
                 names += [name for name in blob.names if name not in names]
         self._now = CHECK_FIRST  # bytes that may still be compared at once
@@ -134,7 +169,9 @@ class Opener:
 
     def _open(self, db: sqlite3.Connection, buffer: Buffer) -> memoryview:
         packs = self._packs
-        stretches = find_stretches(db, packs, buffer)
+        if self._full is None or self._ends is not packs.ends:  # the first, or chunks were moved
+            self._full, self._ends = find_full(db, self._count), packs.ends
+        stretches = find_stretches(db, packs, buffer, self._full)
         mapped: list[tuple[Stretch, bytes]] = []
         if buffer.size >= MAP_FROM and any(_is_long(each) for each in stretches):
             from pyrepl3.store import mapping  # noqa: PLC0415 - ctypes, for big buffers only
@@ -174,9 +211,9 @@ def _is_long(stretch: Stretch) -> bool:
 
 def _copy(db: sqlite3.Connection, packs: Packs, stretch: Stretch, view: memoryview) -> None:
     if not stretch.pack:
-        ((digest, size),) = stretch.chunks
-        data = read_chunk(db, packs, digest, (size, 0, stretch.at))
-        view[stretch.start : stretch.start + size] = data
+        (digest,) = stretch.chunks
+        data = read_chunk(db, packs, digest, (stretch.size, 0, stretch.at))
+        view[stretch.start : stretch.start + stretch.size] = data
         return
     part = view[stretch.start : stretch.start + stretch.size]
     if stretch.at < 0 or not packs.read_into((stretch.pack, stretch.at), part):

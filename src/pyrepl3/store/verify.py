@@ -64,11 +64,10 @@ def _verify_blobs(
 def _verify_buffer(db: sqlite3.Connection, packs: Packs, buffer: Buffer, seen: set[bytes]) -> None:
     room = memoryview(bytearray(CHUNK))  # one for all: a new one a chunk costs more than its hash
     for stretch in find_stretches(db, packs, buffer):
-        at = stretch.at
-        for digest, size in stretch.chunks:
+        for digest, start, size in stretch.pieces():
             if digest not in seen:
                 seen.add(digest)
-                part = room[:size]
+                part, at = room[:size], stretch.at + start
                 if not stretch.pack:
                     read_chunk(db, packs, digest, (size, 0, at))
                 elif (
@@ -77,4 +76,3 @@ def _verify_buffer(db: sqlite3.Connection, packs: Packs, buffer: Buffer, seen: s
                     or digest_of(part) != digest
                 ):
                     raise Absent
-            at += size
