@@ -105,7 +105,7 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
     elif part == "hidden":
         hidden.run(report, quick=quick)
     elif part == "hot":
-        asyncio.run(hot.run(report, rounds=10 if quick else 40, kernels=not quick))
+        asyncio.run(hot.run(report, rounds=10 if quick else 120, kernels=not quick))
     elif part == "check":
         asyncio.run(check.run(report, rounds=10 if quick else 40))
     else:

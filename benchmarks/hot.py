@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from benchmarks.measure import Cost, clock
 from benchmarks.report import Report, Table, markdown, number
 from pyrepl3 import ExecutorConfig, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORK = """
 def work(n):
@@ -73,16 +79,21 @@ PATIENCE = 20.0  # seconds for one function to be decided
 
 async def run(report: Report, *, rounds: int, kernels: bool = True) -> None:
     """Two tables, with the target of sampling."""
-    costs = {"off": Cost(), "sampling": Cost(), "counting, too": Cost()}
+    empty = "an empty call for each line"
+    costs = {name: Cost() for name in ("off", "sampling", "counting, too", empty)}
     async with open_session() as session:
         assert (await session.run(WORK)).ok
         for turn in range(rounds + 1):
             for name, cost in costs.items():
-                await session.hot(name != "off", counts=name == "counting, too")
-                begun = clock()
-                assert (await session.run(TURN)).ok
+                await session.hot(
+                    name in ("sampling", "counting, too"), counts=name == "counting, too"
+                )
+                with _empty_calls(on=name == empty):
+                    begun = clock()
+                    assert (await session.run(TURN)).ok
+                    spent = clock() - begun
                 if turn:
-                    cost.samples.append(clock() - begun)
+                    cost.samples.append(spent)
         await session.hot(False)
     table = Table("## Watching a cell of plain Python", "off", unit="ms")
     table.add("the cell", costs)
@@ -90,6 +101,27 @@ async def run(report: Report, *, rounds: int, kernels: bool = True) -> None:
     report.at_most("a cell that is sampled", 1.05, costs["sampling"], costs["off"])
     if kernels:
         await _compile(report)
+
+
+def _ignore(_code: object, _line: int) -> None:
+    pass
+
+
+@contextmanager
+def _empty_calls(*, on: bool) -> Iterator[None]:
+    """The floor of counting: ``sys.monitoring`` calls a function that does nothing, each line."""
+    monitoring = sys.monitoring
+    if not on:
+        yield
+        return
+    monitoring.use_tool_id(monitoring.PROFILER_ID, "floor")
+    monitoring.register_callback(monitoring.PROFILER_ID, monitoring.events.LINE, _ignore)
+    monitoring.set_events(monitoring.PROFILER_ID, monitoring.events.LINE)
+    try:
+        yield
+    finally:
+        monitoring.set_events(monitoring.PROFILER_ID, 0)
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
 
 
 async def _compile(report: Report) -> None:
