@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyrepl3.lang.parallel import explain_parallel, independent, remembering
+from pyrepl3.lang.parallel import HERE, explain_parallel, independent, remembering
 from pyrepl3.lang.proof import prove
 from pyrepl3.lang.proof.inputs import MISSING, Refused
 
@@ -132,6 +132,7 @@ PROVED = {
     "await odd.get(3)": "mutable",
     "await wait(1) if n else None": "",
     "await wait(math.pi)": "",
+    "await wait(math.floor(2.5))": "",
     "await wait(sum(i for i in (1, 2)))": "",
 }
 
@@ -140,7 +141,6 @@ REFUSED = {
     "await wait(odd + 1)": "odd may be of a class whose operators do anything",
     "await wait(odd)": "wait, line",
     "await wait(odd.attribute)": "odd.attribute may run code",
-    "await wait(math.floor(2.5))": "what math.floor does cannot be told",
     "await rec(1)": "calls itself",
     "await globbing(1)": "it binds names of the session",
     "await appends(1)": "what items.append does cannot be told",
@@ -200,6 +200,168 @@ def test_what_may_show_is_refused_with_the_reason(names, source):
             names=names,
         )
     assert REFUSED[source] in refused.value.why
+
+
+APART = """
+import math, random
+n, items, odd, biglist, table = 3, [1, 2], object(), list(range(20_000)), {'k': [1]}
+def counts(k):
+    while k > 0:
+        k -= 1
+    return k
+def doubles(k):
+    k *= 2
+    return k
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+def even(n): return True if n == 0 else uneven(n - 1)
+def uneven(n): return False if n == 0 else even(n - 1)
+def sly(n): return odd if n == 0 else [sly(n - 1)][0]
+def adds(n): return odd if n == 0 else adds(n - 1) + 1
+def sieve(n):
+    marks = [True] * n
+    for i in range(2, n):
+        if marks[i]:
+            marks[i * i :: i] = [False] * len(marks[i * i :: i])
+    return [i for i in range(2, n) if marks[i]]
+def tally(words):
+    seen = dict()
+    for word in words:
+        seen[word] = seen.get(word, 0)
+        seen[word] += 1
+    return seen
+def stack(n):
+    todo = [n]
+    done = set()
+    while todo:
+        one = todo.pop()
+        done.add(one)
+        if one:
+            todo.append(one // 2)
+    return sorted(done)
+def root(x): return math.sqrt(x) + math.comb(5, 2)
+def tries(n):
+    try: return [0] * n
+    except MemoryError: return None
+def lucky(): return random.random()
+def inner(xs):
+    own = [xs]
+    own[0] += [1]
+def shadows(xs):
+    own = []
+    return [own.append(1) for own in xs]
+def hides(n):
+    own = []
+    [own.append(odd) for i in (1,)]
+    return own[0] + 1
+def extends():
+    own = []
+    own.extend(odd)
+def removes():
+    own = []
+    own.append(odd)
+    own.remove(1)
+def slices():
+    own = [1]
+    own[0:1] = odd
+def defaults():
+    own = {}
+    own['k'] = odd
+    return own.setdefault('k', 1) + 1
+def same(x): return x
+def gives(): return odd
+"""
+
+COMPUTES = {
+    "counts(5)": "loops",
+    "fib(20)": "loops",
+    "even(4)": "loops",
+    "sieve(100)": "loops",
+    "tally('abca')": "loops",
+    "stack(9)": "loops",
+    "root(2.0)": "",
+    "same(items)": "mutable",
+    "sum(i for i in range(9))": "loops",
+    "len(items) + n": "mutable",
+}
+
+STAYS = {
+    "doubles(items)": "k may be a list that others hold",
+    "sly(1)": "sly calls itself, and may give an object of any class",
+    "adds(1)": "adds calls itself, and may give an object of any class",
+    "tries(5)": "a try statement may see that there is less memory",
+    "lucky()": "what random.random does cannot be told",
+    "inner(items)": "own[…] may be a list that others hold",
+    "shadows(table)": "what own.append does cannot be told",
+    "hides(1)": "may be of a class whose operators do anything",
+    "extends()": "odd may be of a class whose operators do anything",
+    "removes()": "own may be of a class whose operators do anything",
+    "slices()": "own[0:1] = … changes an object",
+    "defaults()": "own may be of a class whose operators do anything",
+    "sum(biglist)": "biglist may be of a class whose operators do anything",
+}
+
+
+@pytest.fixture(scope="module")
+def apart() -> dict[str, Any]:
+    found: dict[str, Any] = {"__name__": "test_cells"}
+    eval(compile(APART, "<apart test>", "exec"), found)
+    return found
+
+
+def prove_apart(names, source, *, apart=True):
+    return prove(
+        ast.parse(source, mode="eval").body,
+        lambda name: names.get(name, MISSING),
+        remembering(lambda code: APART if code.co_filename == "<apart test>" else ""),
+        names=names,
+        apart=apart,
+    )
+
+
+@pytest.mark.parametrize("source", COMPUTES, ids=str)
+def test_what_only_computes_is_proved_for_a_copy_of_the_process(apart, source):
+    proof = prove_apart(apart, source)
+    said = "loops" * proof.loops + "mutable" * proof.mutable
+    assert (proof.plain, said) == (True, COMPUTES[source])
+
+
+@pytest.mark.parametrize("source", STAYS, ids=str)
+def test_what_does_more_is_refused_there_too(apart, source):
+    with pytest.raises(Refused) as refused:
+        prove_apart(apart, source)
+    assert STAYS[source] in refused.value.why
+
+
+@pytest.mark.parametrize("source", ["counts(5)", "fib(5)"])
+def test_what_may_run_for_ever_is_proved_for_a_copy_only(apart, source):
+    with pytest.raises(Refused):
+        prove_apart(apart, source, apart=False)
+
+
+def test_what_may_give_an_object_of_any_class_is_told(apart):
+    assert not prove_apart(apart, "gives()").plain
+    assert prove_apart(apart, "same(n)").plain
+
+
+def test_what_is_computed_in_a_process_of_its_own_is_explained(apart):
+    source = "a = fib(20)\nb = fib(21)\nc = gives()\nd = root(4)\ne = fib(a)\nimport os\nf = fib(3)\ng = fib(4)"
+    text_of = lambda code: APART if code.co_filename == "<apart test>" else ""  # noqa: E731
+    report = explain_parallel(source, apart, text_of=text_of, apart=None)
+    assert [(one.line, one.after) for one in report.statements if one.early] == [(2, 0), (8, 6)]
+    assert [one.apart for one in report.statements] == [one.early for one in report.statements]
+    assert [one.why for one in report.statements] == [
+        "it awaits nothing: nothing else that takes long is known to go beside it",
+        "proved to show nowhere; in a process of its own, unless it took less than 20 ms before",
+        "it awaits nothing: what it gives may be an object of any class, and has to be made here",
+        "it awaits nothing: it has no loop: it goes to a process of its own once it took 20 ms",
+        "it awaits nothing: what a is, is only known after line 1",
+        "it awaits nothing",
+        "it awaits nothing: nothing else that takes long is known to go beside it",
+        "proved to show nowhere; in a process of its own, unless it took less than 20 ms before",
+    ]
+    here = explain_parallel(source, apart, text_of=text_of, apart="only one processor")
+    assert here.early == ()
+    assert here.statements[1].why.endswith("holds this thread; only one processor")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +431,7 @@ def test_the_explanation_has_a_line_a_statement(names):
         f"appends, line {line}: what items.append does cannot be told",
         "it awaits nothing",
         "proved to show nowhere; what it needs is only there after line 6",
-        "it awaits nothing: what it computes holds this thread, and there is no other process to do it",
+        f"it awaits nothing: what it computes holds this thread; {HERE}",
     ]
     assert report.early == (2,)
 

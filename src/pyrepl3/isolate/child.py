@@ -18,6 +18,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pyrepl3.config import Limits
 from pyrepl3.errors import LimitExceededError, NamespaceError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.asking import from_wire
@@ -45,6 +46,7 @@ from pyrepl3.snapshot.process import Process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrepl3.config import Policy
     from pyrepl3.isolate.channel import Part
     from pyrepl3.records import Delta, Question, Wall
 
@@ -91,6 +93,15 @@ def serve(fd: int) -> NoReturn:
     os._exit(0)
 
 
+def _may_fork(policy: Policy | None) -> bool:
+    """Whether children that compute may be started here, and ended again."""
+    if sys.platform != "linux" or policy is None:
+        return sys.platform == "linux"
+    from pyrepl3.isolate.confine.seccomp import may_signal_children  # noqa: PLC0415  as above
+
+    return policy.subprocesses and may_signal_children()
+
+
 def _receive_one(channel: Channel) -> m.ToWorker:
     while True:
         for head, _ in channel.receive():
@@ -127,6 +138,7 @@ class _Worker:
             ask=self._ask_host if setup.asks else None,
             host=self._host,
             durability=self._kept if setup.keeps else None,
+            forks=(setup.limits or Limits()) if _may_fork(setup.policy) else None,
         )
         self._signals = MainThread(self._runner.interrupt, running=lambda: self._runner.foreground)
         self._windows: dict[bytes, Window] = {}

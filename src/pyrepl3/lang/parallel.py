@@ -1,9 +1,12 @@
-"""A cell in, its statements with those awaits that may begin early out; and why others may not.
+"""A cell in, its statements with what of them may begin early out; and why others may not.
 
 What begins early runs beside the statements above it. That must not show: same bindings, same output in
 the same order, and the first error as if one statement had run after the other. So an await begins
 early only where nobody could tell, also when its result is dropped since a statement above it failed:
 where that is proved (see :mod:`pyrepl3.lang.proof`), or declared by ``@independent``.
+
+What awaits nothing and only computes is *apart*: it may begin in a child of the process, where there may be
+such, but only while the statements before it compute or await, too, and nothing unknown runs beside it.
 """
 
 from __future__ import annotations
@@ -23,13 +26,18 @@ from pyrepl3.lang.proof.known import find_definition
 from pyrepl3.records import ParallelReport, ParallelStatement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
     from types import CodeType
 
     from pyrepl3.lang.proof.inputs import Define, Definition
 
 MOST = 64
-"""Statements that may run early at once."""
+"""Statements that may await early at once."""
+HERE = (
+    'a worker that may start processes (isolation="process", or Policy(subprocesses=True)) '
+    "computes it in a child"
+)
+"""Why nothing is computed in other processes where there is no worker."""
 
 
 def independent[F: Callable[..., Any]](function: F) -> F:
@@ -47,7 +55,10 @@ def independent[F: Callable[..., Any]](function: F) -> F:
 
 
 class Statement:
-    """A top-level statement: ``value`` is the expression of its awaits, if it may be taken apart."""
+    """A top-level statement: ``value`` is the expression that may begin early, if there is one.
+
+    ``apart``: it awaits nothing.
+    """
 
     def __init__(self, node: ast.stmt, *, tail: bool) -> None:
         self.node = node
@@ -59,8 +70,15 @@ class Statement:
         self.binds_all = "import *" in effects.unsure
         self.value: ast.expr | None = None
         self.targets: list[ast.expr] = []
+        self.apart = False
+        self.calls = False
         self.why = ""
         self._take_apart()
+
+    @property
+    def awaits(self) -> bool:
+        """Its expression awaits, and may begin as a task."""
+        return self.value is not None and not self.apart
 
     def _take_apart(self) -> None:
         node = self.node
@@ -73,15 +91,10 @@ class Statement:
             kind = type(node).__name__
             self.why = f"{kind} statements run where they stand" if inside else "it awaits nothing"
             return
-        if any(isinstance(part, ast.Await) for part in ast.walk(value)):
-            self.value, self.targets = value, targets
-        else:
-            computes = any(isinstance(part, ast.Call) for part in ast.walk(value))
-            self.why = "it awaits nothing" + (
-                ": what it computes holds this thread, and there is no other process to do it"
-                if computes
-                else ""
-            )
+        self.value, self.targets = value, targets
+        self.apart = not any(isinstance(part, ast.Await) for part in ast.walk(value))
+        self.calls = any(isinstance(part, ast.Call) for part in ast.walk(value))
+        self.why = "it awaits nothing" if self.apart else ""
 
 
 class Split:
@@ -99,6 +112,13 @@ class Split:
         for before in range(at - 1, start - 1, -1):
             statement = self.statements[before]
             if statement.binds_all or statement.binds & names:
+                return before + 1
+        return start
+
+    def after_others(self, at: int, harmless: Container[int], *, start: int = 0) -> int:
+        """The place after the last statement before ``at`` of which it is not known what it changes."""
+        for before in range(at - 1, start - 1, -1):
+            if before not in harmless:
                 return before + 1
         return start
 
@@ -134,11 +154,13 @@ def explain_parallel(
     *,
     flags: int = 0,
     text_of: Callable[[CodeType], str] = lambda _: "",
+    apart: str | None = HERE,
 ) -> ParallelReport:
-    """Which awaits of ``source`` would begin early with ``namespace``, and why the others would not.
+    """What of ``source`` would begin early with ``namespace``, and why the rest would not.
 
     What names hold that the cell itself binds is known as far as its text says it; the run looks again.
-    ``text_of``: the text of the cell that code is from. Never raises.
+    ``text_of``: the text of the cell that code is from. ``apart``: why nothing is computed in other
+    processes (None: it is). Never raises.
     """
     try:
         compiled = compile_cell(source, "<cell>", flags=flags)
@@ -149,6 +171,8 @@ def explain_parallel(
         return ParallelReport(why="a cell with a return at its top runs as one function")
     define = remembering(text_of)
     told: list[ParallelStatement] = []
+    harmless: set[int] = set()
+    long: set[int] = set()
     for at, statement in enumerate(split.statements):
         node = statement.node
         early, after, why = False, 0, statement.why
@@ -156,22 +180,35 @@ def explain_parallel(
             place = split.first_place(at, statement.reads)
             view = _View(split, at, namespace)
             try:
-                proof = prove(statement.value, view.look, define, names=namespace)
+                proof = prove(
+                    statement.value, view.look, define, names=namespace, apart=statement.apart
+                )
             except Refused as refused:
-                why = refused.why
+                why = f"{why}: {refused.why}" if statement.apart else refused.why
             else:
+                harmless.add(at)
+                if statement.awaits or (statement.calls and proof.loops):
+                    long.add(at)
                 place = split.first_place(at, set(proof.inputs), start=place)
-                if proof.mutable:
-                    place = max(place, _after_others(split, at, told))
+                if proof.mutable or statement.apart:
+                    place = max(place, split.after_others(at, harmless))
                 early = place < at
                 after = (split.statements[place - 1].node.end_lineno or 0) if place else 0
-                why = _explain(proof, early=early, after=after)
+                if statement.apart:
+                    beside = any(before in long for before in range(place, at))
+                    why = _why_here(statement, proof, apart, early=early, beside=beside)
+                    early = not why
+                    after = after if early else 0
+                    why = why or _explain(proof, early=True, after=after) + _APART
+                else:
+                    why = _explain(proof, early=early, after=after)
         told.append(
             ParallelStatement(
                 line=node.lineno,
                 end_line=node.end_lineno or node.lineno,
                 early=early,
                 after=after,
+                apart=early and statement.apart,
                 why=why,
             )
         )
@@ -179,15 +216,25 @@ def explain_parallel(
     return ParallelReport(statements=tuple(told), why="nothing can begin early" if alone else "")
 
 
-def _after_others(split: Split, at: int, told: list[ParallelStatement]) -> int:
-    """The place after the last statement before ``at`` that may change anything."""
-    for before in range(at - 1, -1, -1):
-        if split.statements[before].value is None or not told[before].why.startswith(_GOOD):
-            return before + 1
-    return 0
+_APART = "; in a process of its own, unless it took less than 20 ms before"
 
 
-_GOOD = ("proved", "declared")
+def _why_here(
+    statement: Statement, proof: Proof, apart: str | None, *, early: bool, beside: bool
+) -> str:
+    """Why a statement that only computes is not computed in a process of its own; "": it is."""
+    if not statement.calls:
+        return "it awaits nothing"
+    why = ""
+    if apart is not None:
+        why = f"what it computes holds this thread; {apart}"
+    elif not proof.plain:
+        why = "what it gives may be an object of any class, and has to be made here"
+    elif not proof.loops:
+        why = "it has no loop: it goes to a process of its own once it took 20 ms"
+    elif not (early and beside):
+        why = "nothing else that takes long is known to go beside it"
+    return f"it awaits nothing: {why}" if why else ""
 
 
 def _explain(proof: Proof, *, early: bool, after: int) -> str:

@@ -104,14 +104,16 @@ class ModeReport(Record, frozen=True, kw_only=True):
 class ParallelStatement(Record, frozen=True, kw_only=True):
     """What of a top-level statement may begin early. ``line`` and ``end_line`` (from 1) are the cell's.
 
-    ``early``: its awaits may begin before the statements above it are done, but for those up to line
-    ``after`` (0: with the cell). ``why``: what that stands on, or why not.
+    ``early``: its awaits, or what it computes, may begin before the statements above it are done, but for
+    those up to line ``after`` (0: with the cell). ``apart``: it is computed in a process of its own, where
+    that may pay. ``why``: what that stands on, or why not.
     """
 
     line: int
     end_line: int
     early: bool = False
     after: int = 0
+    apart: bool = False
     why: str = ""
 
 
@@ -123,5 +125,5 @@ class ParallelReport(Record, frozen=True, kw_only=True):
 
     @property
     def early(self) -> tuple[int, ...]:
-        """The lines of the statements whose awaits may begin early."""
+        """The lines of the statements that may begin early."""
         return tuple(one.line for one in self.statements if one.early)

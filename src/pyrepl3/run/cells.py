@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Stage
+    from pyrepl3.run.children import Children
     from pyrepl3.run.evaluator import Result, Run
     from pyrepl3.run.namespace import NamespaceManager
     from pyrepl3.run.routes import Place
@@ -62,8 +63,11 @@ class CellRunner:
         place: Place | None,
         abandon: Callable[[Execution], bool] | None,
         on_main: bool,
+        forks: Limits | None,
     ) -> None:
         self.namespace = namespace
+        self._forks = forks
+        self._children: Children | None = None
         self._ask = ask
         self._place = place
         self._abandon = abandon
@@ -292,7 +296,7 @@ class CellRunner:
         context = namespace.context.copy() if beside else namespace.context
         around = self._guard(execution, run) if self._guarded else None
         if self._hosted:
-            self._host(execution, beside=beside)
+            run = self._host(execution, run, beside=beside)
         if compiled.is_async or placement == "thread":
             return self._send(execution, run, context, around, turn)
         begun = _clock()
@@ -304,11 +308,30 @@ class CellRunner:
                 execution.sink.emit(Blocked(cell_id=cell.id, seconds=held))
         return result
 
-    def _host(self, execution: Execution, *, beside: bool) -> None:
+    def _host(self, execution: Execution, run: Run, *, beside: bool) -> Run:
         # A blocking cell beside others has a thread of its own.
         execution.on_main = self._on_main and not (beside and execution.placement == "thread")
         if self._abandon is not None:
             execution.abandon = partial(self._abandon, execution)
+        if self._forks is not None and execution.cell.parallel and not run[2].is_async:
+            return self._split(execution, run)
+        return run
+
+    def _split(self, execution: Execution, run: Run) -> Run:
+        if self._trace:
+            return run
+        from pyrepl3.run.parallel import split_run  # noqa: PLC0415  only where it is asked for
+
+        return split_run(execution, run, self.namespace.sources, self.children)
+
+    @property
+    def children(self) -> Children | None:
+        """Where what only computes may go; None: nowhere."""
+        if self._children is None and self._forks is not None:
+            from pyrepl3.run.children import Children  # noqa: PLC0415  only where it is asked for
+
+            self._children = Children(self._forks)
+        return self._children
 
     def _send(
         self,
@@ -325,10 +348,8 @@ class CellRunner:
                 place = BlockingThread(execution.cell.id, once=True)
             going = go_to_thread(execution, run, self.namespace, context, around, place)
             return self._go_on(execution, going, turn)
-        if execution.cell.parallel and not self._trace:
-            from pyrepl3.run.parallel import split_run  # noqa: PLC0415  only where it is asked for
-
-            run = split_run(execution, run, self.namespace.sources)
+        if execution.cell.parallel:
+            run = self._split(execution, run)
         if self._hosted:
             going = go_as_task(execution, run, context, around)
         else:

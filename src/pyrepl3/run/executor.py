@@ -35,7 +35,7 @@ from pyrepl3.run.tracebacks import trim
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyrepl3.config import ExecutorConfig
+    from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.lang.cache import CompilationCache
     from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
     from pyrepl3.records import Delta, Event, ModeReport, Outcome, Question, Snapshot
@@ -61,6 +61,7 @@ class AsyncExecutor(CellRunner):
     ``input()``; ``stages`` are entered around each cell. ``place``, ``abandon`` and ``on_main`` are for a
     host of its loop: where blocking cells go, how to leave a loop that is stuck, and whether signals
     break calls there. ``durability`` keeps what ``step`` and its like come to in cells given to ``run``.
+    ``forks``: this process may fork, and what its children may use together.
     """
 
     PyCF_ALLOW_TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -81,6 +82,7 @@ class AsyncExecutor(CellRunner):
         abandon: Callable[[Execution], bool] | None = None,
         on_main: bool = False,
         durability: Durability | None = None,
+        forks: Limits | None = None,
     ) -> None:
         self.resonate = resonate
         self.durability = durability
@@ -99,6 +101,7 @@ class AsyncExecutor(CellRunner):
             place=place,
             abandon=abandon,
             on_main=on_main,
+            forks=forks,
         )
         self._observe = observe
         self._routing = Routing()

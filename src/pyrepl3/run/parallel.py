@@ -6,6 +6,10 @@ copy of the cell's Context. When the turn of such a statement comes its inputs a
 they were. If they are the same its result counts: it is bound, or raised; its output is told. If not, it is
 dropped and the statement runs as written. Where a statement fails, all that began early below it is
 cancelled and awaited, and nothing of it is seen.
+
+In a worker the same goes for statements that only compute, in forked children (see ``children``), while this
+process runs one of them itself or waits. Those that run before them meanwhile are proved to compute or
+await, too.
 """
 
 from __future__ import annotations
@@ -14,19 +18,21 @@ import ast
 import asyncio
 import contextvars
 import linecache
-import warnings
-from functools import cached_property
+import sys
+import time
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyrepl3.lang.compile import FUTURE_FLAGS
 from pyrepl3.lang.parallel import MOST, Split, remembering
-from pyrepl3.lang.parse import FLAGS, parse
+from pyrepl3.lang.parse import parse
 from pyrepl3.lang.proof import prove
 from pyrepl3.lang.proof.inputs import MISSING, Proof, Refused
+from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.lanes import LANE, Lane, LaneSink
+from pyrepl3.run.output import OutRouter
+from pyrepl3.run.parts import Part
 from pyrepl3.run.scopes import SCOPE, Scope
 from pyrepl3.run.sources import is_cell
 
@@ -34,15 +40,18 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pyrepl3.lang.compile import CompiledCell
-    from pyrepl3.lang.parallel import Statement
     from pyrepl3.lang.proof.functions import Seen
+    from pyrepl3.run.children import Child, Children, Family
     from pyrepl3.run.evaluator import Run
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.sources import Sources
 
+_clock = time.perf_counter
+
 _COROUTINE = 0x80  # CO_COROUTINE
-_HOLE = "pyrepl3: the value of a statement that began early"
 _OUTER = "async def run():\n    return await 'pyrepl3: the cell'"
+_OUTER_PLAIN = "def run():\n    cell = 'pyrepl3: the cell'\n    return cell()"
+_TICK = 0.05  # seconds between two looks at whether the cell is to stop
 
 
 def text_of(code: CodeType) -> str:
@@ -51,35 +60,40 @@ def text_of(code: CodeType) -> str:
     return "".join(linecache.getlines(name)) if is_cell(name) else ""
 
 
-def split_run(execution: Execution, run: Run, sources: Sources) -> Run:
-    """The same cell, to be run by ``evaluate_async`` as ever, with its awaits begun early.
+def split_run(execution: Execution, run: Run, sources: Sources, children: Children | None) -> Run:
+    """The same cell, to be run by ``evaluate`` or ``evaluate_async`` as ever, with what may begin early.
 
-    The same ``run`` where nothing could begin early.
+    The same ``run`` where nothing could begin early. ``children``: where what only computes may go.
     """
     compiled, namespace = run[2], run[3]
-    if compiled.wrapped or not compiled.is_async:
+    if compiled.wrapped:
         return run
     cell = execution.cell
     # What the session's own flags are, the compiled cell says; its own future imports add to them.
     tree = parse(cell.source, cell.filename, compiled.flags, cell.first_line)
     split = Split(tree)
-    if (
-        sum(statement.value is not None for statement in split.statements) == 0
-        or len(split.statements) < 2
-    ):
+    if children is not None and (cell.background or children.why_not()):
+        children = None
+    heavy = [one for one in split.statements if one.value is not None and one.apart and one.calls]
+    awaits = [one for one in split.statements if one.value is not None and not one.apart]
+    if len(split.statements) < 2 or (not awaits and (children is None or len(heavy) < 2)):
         return run
     parts = [
-        _Part(each, at, cell.filename, compiled.flags) for at, each in enumerate(split.statements)
+        Part(each, at, cell.filename, compiled.flags) for at, each in enumerate(split.statements)
     ]
-    driver = _Driver(execution, namespace, split, parts)
+    family = None
+    if children is not None and heavy:
+        from pyrepl3.run.children import Family  # noqa: PLC0415  not everywhere there are any
+
+        family = Family(children, execution)
+    driver = _Driver(execution, namespace, split, parts, family, children)
     nested: tuple[CodeType, ...] = ()
     if compiled.nested:  # functions that are made in the parts, not in the whole
         nested = tuple(code for part in parts for code in part.nested)
         sources.hold(cell.filename, nested)
+    text = _OUTER if compiled.is_async else _OUTER_PLAIN
     outer = next(
-        const
-        for const in compile(_OUTER, __file__, "exec").co_consts
-        if isinstance(const, CodeType)
+        const for const in compile(text, __file__, "exec").co_consts if isinstance(const, CodeType)
     )
     code = outer.replace(
         co_consts=tuple(
@@ -87,114 +101,74 @@ def split_run(execution: Execution, run: Run, sources: Sources) -> Run:
         )
     )
     whole: CompiledCell = msgspec.structs.replace(
-        compiled, wrapped=True, body_async=True, tail_async=False, nested=nested
+        compiled, wrapped=True, body_async=compiled.is_async, tail_async=False, nested=nested
     )
     return code, None, whole, namespace
 
 
-class _Part:
-    """A statement as code, compiled as it is needed: whole, or the expression of its awaits."""
-
-    def __init__(self, statement: Statement, at: int, filename: str, flags: int) -> None:
-        self._statement, self._at = statement, at
-        self._filename, self._flags = filename, flags
-        self.tail = statement.tail
-
-    @cached_property
-    def whole(self) -> CodeType | None:
-        """All of it; None where it does nothing."""
-        node = self._statement.node
-        if self.tail:
-            assert isinstance(node, ast.Expr)
-            return self._compile(ast.Expression(node.value))
-        if self._at and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return None  # a text alone would become __doc__
-        return self._compile(ast.Module([node], []))
-
-    @cached_property
-    def value(self) -> CodeType:
-        """The expression of its awaits."""
-        value = self._statement.value
-        assert value is not None
-        return self._compile(ast.Expression(value))
-
-    @property
-    def nested(self) -> list[CodeType]:
-        """The code in its code."""
-        codes = [self.whole, self.value if self._statement.value is not None else None]
-        return [code for one in codes if one is not None for code in _nested(one)]
-
-    def bind(self, value: object, names: dict[str, Any]) -> None:
-        """Assign ``value`` to the statement's targets."""
-        targets = self._statement.targets
-        if not targets:
-            return
-        if len(targets) == 1 and isinstance(targets[0], ast.Name):
-            names[targets[0].id] = value
-            return
-        hole = ast.copy_location(ast.Constant(_HOLE), self._statement.value or targets[0])
-        binding = ast.copy_location(ast.Assign(targets, hole), self._statement.node)
-        code = self._compile(ast.Module([binding], []))
-        consts = tuple(value if const == _HOLE else const for const in code.co_consts)
-        eval(code.replace(co_consts=consts), names)  # noqa: S307  running code is what this is for
-
-    def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
-        mode = "eval" if isinstance(tree, ast.Expression) else "exec"
-        flags = FLAGS | (self._flags & FUTURE_FLAGS)
-        with warnings.catch_warnings():  # what the whole was compiled with has told them
-            warnings.simplefilter("ignore")
-            code: CodeType = compile(tree, self._filename, mode, flags, dont_inherit=True)
-        return code
-
-
-def _nested(code: CodeType) -> list[CodeType]:
-    found = [const for const in code.co_consts if isinstance(const, CodeType)]
-    for one in found:  # grows while it is read
-        found += [const for const in one.co_consts if isinstance(const, CodeType)]
-    return found
-
-
 class _Driver:
-    """Runs the parts in order, those early that may be. Awaited once, in the cell's own task."""
+    """Runs the parts in order, those early that may be. Awaited, or called where nothing awaits; once."""
 
     def __init__(
-        self, execution: Execution, namespace: dict[str, Any], split: Split, parts: list[_Part]
+        self,
+        execution: Execution,
+        namespace: dict[str, Any],
+        split: Split,
+        parts: list[Part],
+        family: Family | None,
+        children: Children | None,
     ) -> None:
         self._execution, self._namespace = execution, namespace
         self._split, self._parts = split, parts
+        self._family, self._children = family, children
         self._define = remembering(text_of)
         self._seen: Seen = {}
-        self._lanes: dict[int, tuple[Lane, Proof]] = {}
-        self._harmless: set[int] = set()
-        """Statements that run now or early and are known to change nothing."""
+        self._lanes: dict[int, Lane] = {}
+        self._computing: dict[int, Child] = {}
+        self._keys: dict[int, object] = {}
+        self._proofs: dict[int, Proof] = {}
+        """Of statements whose turn has not come: what is known to change nothing, early or not."""
         self._due: dict[int, list[int]] = {}
         for at, statement in enumerate(split.statements):
-            if statement.value is not None:
+            if statement.value is not None and (family is not None or not statement.apart):
                 place = split.first_place(at, statement.reads)
                 self._due.setdefault(place, []).append(at)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._run().__await__()
+        return self._run(asyncio.get_running_loop()).__await__()
 
-    async def _run(self) -> Any:
+    def __call__(self) -> Any:
+        try:
+            self._run(None).send(None)
+        except StopIteration as end:
+            return end.value
+        raise AssertionError("unreachable: nothing was awaited")
+
+    async def _run(self, loop: asyncio.AbstractEventLoop | None) -> Any:
         execution = self._execution
         sink = execution.sink
-        if sink is not None:
+        if sink is not None and loop is not None:
             execution.sink = LaneSink(sink)  # type: ignore[assignment]  # all that a sink does
         try:
             value = None
             for at in range(len(self._parts)):
-                self._begin(at)
-                value = await self._step(at)
+                for late in sorted(self._due.pop(at, ())):
+                    self._prove(at, late)
+                self._begin(at, idle=self._split.statements[at].awaits)
+                value = await self._step(at, loop)
+                self._proofs.pop(at, None)
             return value
         finally:
+            if self._family is not None:
+                self._family.close()
             await self._drop_all()
             execution.sink = sink
 
-    async def _step(self, at: int) -> Any:
+    async def _step(self, at: int, loop: asyncio.AbstractEventLoop | None) -> Any:
         """One statement in its turn. Returns its value, if it is an expression at the end."""
         part, names = self._parts[at], self._namespace
-        lane, proof = self._lanes.pop(at, (None, None))
+        proof = self._proofs.get(at)
+        lane, child = self._lanes.pop(at, None), self._computing.get(at)
         if lane is not None and proof is not None:
             if proof.holds(self._look):
                 lane.open()
@@ -205,10 +179,17 @@ class _Driver:
                 part.bind(value, names)
                 return value if part.tail else None
             await _drop([lane])
+        if child is not None and proof is not None:
+            found = await self._take(at, child, proof, loop)
+            if found is not None:
+                part.bind(found[0], names)
+                return found[0] if part.tail else None
         if part.whole is None:
             return None
         # Early or not, its steps are called by where it stands.
-        token = SCOPE.set(self._scope(at)) if self._split.statements[at].value else None
+        awaits = self._split.statements[at].awaits
+        token = SCOPE.set(self._scope(at)) if awaits else None
+        begun = _clock()
         try:
             value = eval(part.whole, names)  # noqa: S307
             if part.whole.co_flags & _COROUTINE:
@@ -216,53 +197,106 @@ class _Driver:
         finally:
             if token is not None:
                 SCOPE.reset(token)
+        if self._children is not None and proof is not None and at in self._keys:
+            self._children.note(self._key(at, proof), _clock() - begun)
         return value
 
     def _scope(self, at: int) -> Scope | None:
         steps = self._execution.steps
         return None if steps is None else Scope(f"{steps.root.path}-at{at + 1}")
 
-    # --- lanes --------------------------------------------------------------------------------------
+    # --- what may begin -----------------------------------------------------------------------------
 
     def _look(self, name: str) -> object:
         return self._namespace.get(name, MISSING)
 
-    def _begin(self, at: int) -> None:
-        """Begin what may begin before statement ``at``."""
-        for late in sorted(self._due.pop(at, ())):
-            statement = self._split.statements[late]
-            assert statement.value is not None
-            try:
-                proof = prove(
-                    statement.value,
-                    self._look,
-                    self._define,
-                    names=self._namespace,
-                    seen=self._seen,
-                )
-            except Refused:
-                continue
-            place = self._split.first_place(late, set(proof.inputs), start=at)
-            if proof.mutable:
-                place = max(place, self._after_others(at, late))
-            if place > at and place < late:
-                self._due.setdefault(place, []).append(late)
-                continue
-            self._harmless.add(late)
-            if place < late and len(self._lanes) < MOST:
-                self._lanes[late] = self._start(late), proof
-            elif place < late:
+    def _prove(self, at: int, late: int) -> None:
+        """Find out, before statement ``at``, whether ``late`` may begin from here on."""
+        statement = self._split.statements[late]
+        assert statement.value is not None
+        try:
+            proof = prove(
+                statement.value,
+                self._look,
+                self._define,
+                names=self._namespace,
+                seen=self._seen,
+                apart=statement.apart,
+            )
+        except Refused:
+            return
+        place = self._split.first_place(late, set(proof.inputs), start=at)
+        if place > at:  # what it reads in functions is bound in between
+            self._due.setdefault(place, []).append(late)
+        else:
+            self._proofs[late] = proof
+
+    def _begin(self, at: int, *, idle: bool = False) -> None:
+        """Begin what may begin before statement ``at``; ``idle``: this process is going to wait."""
+        stretch: int | None = None
+        busy = False
+        for late in sorted(self._proofs):
+            proof, awaits = self._proofs[late], self._split.statements[late].awaits
+            begun = late in self._lanes or late in self._computing
+            if late > at and not begun and not proof.holds(self._look):
+                del self._proofs[late]
                 self._due.setdefault(at + 1, []).append(late)
+                continue
+            if late > at and not begun and (awaits or self._may_compute(late, proof, busy, idle)):
+                if proof.mutable or not awaits:
+                    if stretch is None:
+                        stretch = self._find_stretch(at)
+                    if late >= stretch:
+                        continue
+                self._start(late, proof)
+            busy = busy or awaits or late in self._computing or self._is_heavy(late, proof)
 
-    def _after_others(self, start: int, late: int) -> int:
-        """The place after the last statement before ``late`` of which it is not known what it changes."""
-        for before in range(late - 1, start - 1, -1):
-            if before not in self._harmless:
-                return before + 1
-        return start
+    def _is_heavy(self, at: int, proof: Proof) -> bool:
+        statement = self._split.statements[at]
+        if self._children is None or statement.awaits or not statement.calls:
+            return False
+        return self._children.is_worth(self._key(at, proof), proof)
 
-    def _start(self, at: int) -> Lane:
+    def _may_compute(self, at: int, proof: Proof, busy: bool, idle: bool) -> bool:  # noqa: FBT001
+        """Whether to compute it in a child: it is long, and something else would go on beside it."""
+        return (
+            busy
+            and proof.plain
+            and self._family is not None
+            and self._family.room(idle=idle) > 0
+            and self._is_heavy(at, proof)
+        )
+
+    def _key(self, at: int, proof: Proof) -> object:
+        """What a computation is known by: the functions that it calls, or its text."""
+        key = self._keys.get(at)
+        if key is None:
+            value = self._split.statements[at].value
+            assert value is not None
+            codes = tuple(parts[0] for _, parts in proof.codes)
+            key = self._keys[at] = codes or ast.unparse(value)
+        return key
+
+    def _find_stretch(self, at: int) -> int:
+        """The first statement from ``at`` on of which it is not known what it changes."""
+        bound: set[str] = set()
+        for late in range(at, len(self._parts)):
+            proof = self._proofs.get(late)
+            if proof is None or not bound.isdisjoint(proof.inputs) or not proof.holds(self._look):
+                return late
+            bound |= self._split.statements[late].binds
+        return len(self._parts)
+
+    def _start(self, at: int, proof: Proof) -> None:
         code = self._parts[at].value
+        if not self._split.statements[at].awaits:
+            assert self._family is not None
+            child = self._family.begin(code, self._namespace, proof)
+            if child is not None:
+                self._computing[at] = child
+            return
+        if len(self._lanes) >= MOST:
+            return
         lane = Lane()
         context = contextvars.copy_context()
         context.run(LANE.set, lane)
@@ -276,10 +310,56 @@ class _Driver:
             name=name,
             context=context,
         )
-        return lane
+        self._lanes[at] = lane
+
+    # --- what children compute ----------------------------------------------------------------------
+
+    async def _take(
+        self, at: int, child: Child, proof: Proof, loop: asyncio.AbstractEventLoop | None
+    ) -> tuple[Any] | None:
+        """The value that ``child`` has computed, and what it has printed told; None: compute it here."""
+        family, children = self._family, self._children
+        assert family is not None
+        assert children is not None
+        while not child.over():
+            self._begin(at, idle=True)
+            await self._wait(child, loop)
+        del self._computing[at]
+        found = family.end(child)
+        if found is None or not proof.holds(self._look):
+            return None
+        value, text, seconds = found
+        children.note(self._key(at, proof), seconds)
+        if text:
+            out = sys.stdout
+            if not isinstance(
+                out, OutRouter
+            ):  # whose write may do anything, and be seen by its frames
+                return None
+            out.write(text)
+        return (value,)
+
+    async def _wait(self, child: Child, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Wait until a child has said something, or the cell is to stop."""
+        assert self._family is not None
+        waiting = [one for one in self._computing.values() if not one.over()]
+        if child not in waiting:
+            return
+        if loop is None:
+            stop_if_asked(self._execution)
+            self._family.wait(waiting, _TICK)
+            return
+        woken = asyncio.Event()
+        for one in waiting:
+            loop.add_reader(one.fd, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            for one in waiting:
+                loop.remove_reader(one.fd)
 
     async def _drop_all(self) -> None:
-        lanes = [lane for lane, _ in self._lanes.values()]
+        lanes = list(self._lanes.values())
         self._lanes.clear()
         if lanes:
             await _drop(lanes)

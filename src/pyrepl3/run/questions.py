@@ -56,10 +56,12 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
         case Explain(source=source):
             return executor.explain_mode(source)
         case ExplainParallel(source=source):
-            from pyrepl3.lang.parallel import explain_parallel  # noqa: PLC0415  asked for seldom
+            from pyrepl3.lang.parallel import HERE, explain_parallel  # noqa: PLC0415  asked for seldom
             from pyrepl3.run.parallel import text_of  # noqa: PLC0415
 
-            return explain_parallel(source, names, flags=executor.namespace.flags, text_of=text_of)
+            flags, children = executor.namespace.flags, executor.children
+            apart = HERE if children is None else children.why_not()
+            return explain_parallel(source, names, flags=flags, text_of=text_of, apart=apart)
         case Check(source=source):
             from pyrepl3.run.stubs import look_at  # noqa: PLC0415  only where asked for
 

@@ -22,7 +22,7 @@ from pyrepl3.run.tracebacks import format_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from pyrepl3.config import ExecutorConfig
+    from pyrepl3.config import ExecutorConfig, Limits
     from pyrepl3.ports import Asker, Durability, Observer, Pace, Stage
     from pyrepl3.records import Cell, Delta, Event, Outcome, Question, Snapshot
     from pyrepl3.run.execution import Execution
@@ -54,6 +54,7 @@ class ThreadRunner:
         stages: Sequence[Stage] = (),
         host: LoopHost | None = None,
         durability: Durability | None = None,
+        forks: Limits | None = None,
     ) -> None:
         self.namespace = manager
         self._own = host is None
@@ -69,6 +70,7 @@ class ThreadRunner:
             abandon=self._abandon if host is None else None,
             on_main=self._host.on_main,
             durability=durability,
+            forks=forks,
         )
         self._calls: set[Awaited[Any]] = set()
         self._flying: dict[str, tuple[Cell, Observer, Call[Outcome], _End]] = {}

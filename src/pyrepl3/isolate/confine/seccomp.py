@@ -12,6 +12,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
+from pyrepl3.isolate.confine import landlock
 from pyrepl3.isolate.confine.calls import NEWEST, NUMBERS
 from pyrepl3.isolate.confine.system import AUDIT_ARCH, syscall
 
@@ -186,6 +187,11 @@ def rules(machine: str, pid: int, *, subprocesses: bool, abi: int) -> Mapping[in
         for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
             add(name, _own(0, pid))
     return found
+
+
+def may_signal_children() -> bool:
+    """Whether a worker that may start programs may end them, too."""
+    return landlock.version() >= _SCOPES
 
 
 def program(machine: str, pid: int, *, subprocesses: bool = False, abi: int = _SCOPES) -> bytes:

@@ -22,7 +22,9 @@ _METHODS = frozenset(
     "lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit "
     "rstrip split splitlines startswith strip swapcase title union upper values zfill".split()
 )
-_FILLING = frozenset({"append", "add", "extend", "insert", "update", "setdefault"})
+_FILLING = frozenset(
+    "add append clear discard extend insert pop popitem remove reverse setdefault sort update".split()
+)
 
 KINDS: dict[type[ast.AST], str] = {
     ast.While: "a while loop may run for ever",
@@ -56,14 +58,16 @@ class Expressions:
         look: Look,
         define: Define,
         names: Mapping[str, object],
-        above: tuple[object, ...] = (),
+        above: tuple[tuple[object, bool], ...] = (),
     ) -> None:
         self._proof, self._look, self._define, self._names = proof, look, define, names
         self._above = above
         self.locals: dict[str, bool] | None = None
         """In a function: whether each local is plain; None at the top of a cell."""
         self.fresh: set[str] = set()
+        """Locals that only ever hold containers which the function has made itself."""
         self.returns = True
+        self.apart = False
 
     # --- expressions --------------------------------------------------------------------------------
 
@@ -160,8 +164,9 @@ class Expressions:
     def _comprehension(
         self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
     ) -> bool:
-        outer = self.locals
+        outer, fresh = self.locals, self.fresh
         self.locals = dict(outer or {})
+        self._proof.loops = True
         try:
             for generator in node.generators:
                 if generator.is_async:
@@ -169,6 +174,7 @@ class Expressions:
                 self._plain(generator.iter)
                 for name in self._targets(generator.target):
                     self.locals[name] = True
+                    self.fresh = self.fresh - {name}
                 for test in generator.ifs:
                     self._plain(test)
             if isinstance(node, ast.DictComp):
@@ -177,7 +183,9 @@ class Expressions:
                 return self._plain(node.elt)
             return self.expression(node.elt)
         finally:
-            self.locals = outer
+            if outer is not None:  # what was appended to containers of the function
+                outer |= {n: known and self.locals[n] for n, known in outer.items() if n in fresh}
+            self.locals, self.fresh = outer, fresh
 
     # --- calls --------------------------------------------------------------------------------------
 
@@ -242,9 +250,12 @@ class Expressions:
         if not awaited and name in _FILLING and isinstance(function.value, ast.Name):
             holder = function.value.id
             if holder in self.fresh and self.locals is not None:
-                plain = all(self._arguments(node))
-                self.locals[holder] = self.locals[holder] and plain
-                return plain
+                if (
+                    name != "append"
+                ):  # it iterates, compares or hashes what it is given, or what is there
+                    return self._plain(function.value) and self._builtin(node)
+                self.locals[holder] = all(self._arguments(node)) and self.locals[holder]
+                return True
         if not awaited and name in _METHODS and self.expression(function.value):
             return self._builtin(node)
         if isinstance(function.value, ast.Name) and (

@@ -49,6 +49,10 @@ class Proof:
         """Names in modules, with what they hold."""
         self.mutable = False
         self.declared = False
+        self.loops = False
+        """It has a loop in it, or calls itself: it may take its time."""
+        self.plain = False
+        """Its value is made of numbers, texts and builtin containers, and nothing else."""
 
     def add(self, other: Proof) -> None:
         """Stand on what ``other`` stands on, too."""
@@ -57,6 +61,7 @@ class Proof:
         self.attributes += other.attributes
         self.mutable = self.mutable or other.mutable
         self.declared = self.declared or other.declared
+        self.loops = self.loops or other.loops
 
     def holds(self, look: Callable[[str], object]) -> bool:
         """Whether all that it stands on is as it was."""
@@ -101,3 +106,17 @@ def is_fixed(value: object) -> bool:
     if kind in (tuple, frozenset):
         return all(map(is_fixed, value))  # type: ignore[call-overload]
     return kind in _SCALARS or kind is range
+
+
+def containers(proof: Proof) -> list[object]:
+    """The containers among what ``proof`` stands on, with all inside them: what could be changed in place."""
+    inputs = [*proof.inputs.values(), *(value for _, _, value in proof.attributes)]
+    rest: list[Any] = list(filter(is_plain, inputs))  # others are in nothing that is plain
+    found: dict[int, object] = {}
+    while rest:
+        one = rest.pop()
+        if id(one) in found or type(one) not in (dict, list, tuple, set, frozenset):
+            continue
+        found[id(one)] = one
+        rest += [*one.keys(), *one.values()] if type(one) is dict else one
+    return [one for one in found.values() if type(one) not in (tuple, frozenset)]

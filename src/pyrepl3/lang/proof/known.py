@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 import warnings
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ _PURE = frozenset(
     "abs all any bin bool bytes chr complex dict divmod enumerate float frozenset hex int len list max min "
     "oct ord pow print range repr reversed round set sorted str sum tuple zip".split()
 )
+
+_NUMERIC = ("math", "cmath")
+_NEW = frozenset({"dict", "list", "set", "sorted"})
 
 
 def is_declared(value: object) -> bool:
@@ -65,7 +69,16 @@ def is_sleep(value: object) -> bool:
 def is_pure_builtin(value: object) -> bool:
     """Whether it only computes, given plain data, or prints."""
     name = getattr(value, "__name__", "") if type(value) in (BuiltinFunctionType, type) else ""
-    return name in _PURE and vars(builtins).get(name) is value
+    if name in _PURE and vars(builtins).get(name) is value:
+        return True
+    # Each function of these modules computes a number of numbers.
+    module = value.__module__ if type(value) is BuiltinFunctionType else None
+    return module in _NUMERIC and vars(sys.modules.get(module, builtins)).get(name) is value
+
+
+def makes_new(name: str) -> bool:
+    """Whether the builtin of that name gives a container that nobody else holds."""
+    return name in _NEW
 
 
 def method_of(value: object, name: str) -> object:
