@@ -45,7 +45,7 @@ class Explain(Record, frozen=True, kw_only=True):
 
 
 class ExplainParallel(Record, frozen=True, kw_only=True):
-    """Ask which awaits of ``source`` would begin early with ``parallel``. Answer: a ParallelReport."""
+    """Ask what of ``source`` would begin early with ``parallel``. Answer: a ParallelReport."""
 
     source: str
 

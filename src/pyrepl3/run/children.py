@@ -15,7 +15,6 @@ import gc
 import io
 import os
 import pickle
-import re
 import resource
 import select
 import signal
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyrepl3.errors import LimitExceededError
 from pyrepl3.lang.proof.inputs import containers
+from pyrepl3.lang.quiet import quiet
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.usage import address_space, cpu_seconds, resident_bytes
 from pyrepl3.run.watchdog import WATCHDOG
@@ -48,9 +48,6 @@ _PERIOD = 0.05  # seconds between two looks at what children use
 _LONGEST_MEMORY = 1000  # computations whose times are known
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG
 _HEAD = 8  # bytes: the size of what follows
-# Its place in front of the filters, not by warnings.catch_warnings: that makes every warning that was
-# shown once be shown again. The threads of ours hold no lock that a child wants.
-_QUIET = ("ignore", None, DeprecationWarning, re.compile(re.escape(__name__) + r"\Z"), 0)
 _libc: Any = ctypes.CDLL(None)
 
 
@@ -243,16 +240,15 @@ class Family:
 def _fork(code: CodeType, names: dict[str, Any], shared: list[object], fd: int, share: int) -> int:
     me = os.getpid()
     collects = gc.isenabled()
-    filters: list[Any] = warnings.filters  # type: ignore[assignment]  # the list that is looked at
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     gc.disable()  # in the child it would run finalizers of objects that are this process's
-    filters.insert(0, _QUIET)
     try:
-        pid = os.fork()
+        # The other threads hold no lock that the child wants: it computes, and leaves.
+        with quiet(DeprecationWarning, module=__name__):
+            pid = os.fork()
         if not pid:
             _compute(code, names, shared, fd, me, share)
     finally:
-        filters.remove(_QUIET)
         if collects:
             gc.enable()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

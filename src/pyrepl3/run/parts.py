@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from functools import cached_property
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.lang.compile import FUTURE_FLAGS
 from pyrepl3.lang.parse import FLAGS
+from pyrepl3.lang.quiet import quiet
 
 if TYPE_CHECKING:
     from pyrepl3.lang.parallel import Statement
@@ -66,8 +66,7 @@ class Part:
     def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
         mode = "eval" if isinstance(tree, ast.Expression) else "exec"
         flags = FLAGS | (self._flags & FUTURE_FLAGS)
-        with warnings.catch_warnings():  # what the whole was compiled with has told them
-            warnings.simplefilter("ignore")
+        with quiet():  # what the whole was compiled with has told them
             code: CodeType = compile(tree, self._filename, mode, flags, dont_inherit=True)
         return code
 

@@ -118,8 +118,8 @@ class Session(Flowing, Auditing, Debugged, Asking, Checking, WithFiles):
 
         ``parallel``: awaits of the cell's top-level statements begin before those above them are done,
         where it is proved, or declared by ``@independent``, that nobody can tell: same bindings, same
-        output in the same order, the first error as if one statement had followed the other; see
-        ``explain_parallel``.
+        output in the same order, the first error as if one statement had followed the other. In a worker
+        what is proved to compute only is computed on several processors. See ``explain_parallel``.
 
         ``id``: the cell's own, chosen by the caller, or ``<session>-c<n>`` with the next number. Submitted
         again, at once or after a restart, the cell is not run again: its end comes back as ``Replayed``,
@@ -341,7 +341,7 @@ class Session(Flowing, Auditing, Debugged, Asking, Checking, WithFiles):
         return report
 
     async def explain_parallel(self, source: str) -> ParallelReport:
-        """Which awaits of ``source`` would begin early with ``parallel=True``, and why others would not."""
+        """What of ``source`` would begin early with ``parallel=True``, and why the rest would not."""
         self._check()
         report: ParallelReport = await self._runner.ask(ExplainParallel(source=source))
         return report

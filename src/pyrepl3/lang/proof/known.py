@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-import warnings
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING
 
 from pyrepl3.lang.compile import FUTURE_FLAGS
 from pyrepl3.lang.parse import FLAGS
 from pyrepl3.lang.proof.inputs import MARK, Written
+from pyrepl3.lang.quiet import quiet
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -38,8 +38,7 @@ def find_definition(code: CodeType, text: str) -> ast.FunctionDef | ast.AsyncFun
         return None
     flags = FLAGS | (code.co_flags & FUTURE_FLAGS)
     try:
-        with warnings.catch_warnings():  # they were told when the cell ran
-            warnings.simplefilter("ignore")
+        with quiet():  # they were told when the cell ran
             tree = compile(text, "<cell>", "exec", ast.PyCF_ONLY_AST | flags, dont_inherit=True)
             codes = [compile(text, "<cell>", "exec", flags, dont_inherit=True)]
     except (SyntaxError, ValueError, MemoryError, RecursionError):
