@@ -184,7 +184,9 @@ def explain_parallel(
                     statement.value, view.look, define, names=namespace, apart=statement.apart
                 )
             except Refused as refused:
-                why = f"{why}: {refused.why}" if statement.apart else refused.why
+                why = refused.why
+                if statement.apart:
+                    why = f"it awaits nothing: {why}" if statement.calls else "it awaits nothing"
             else:
                 harmless.add(at)
                 if statement.awaits or (statement.calls and proof.loops):
