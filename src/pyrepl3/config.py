@@ -27,6 +27,7 @@ type Isolation = Literal["none", "process", "confined"]
 """Where cells run: in the caller's process, in a worker process, in one that is confined, too."""
 
 ONLY_IN_WORKERS = ("cpu", "processes", "open_files", "file_size")
+ONLY_CONFINED = ("workdir_bytes", "workdir_files")
 """Limits that nothing could hold in the caller's process."""
 
 
@@ -40,6 +41,10 @@ class Limits(_Settings, frozen=True, kw_only=True):
     Only for worker processes, where the kernel holds them: ``cpu``: seconds of processor time.
     ``processes``: how many processes and threads the session may start. ``open_files``: file descriptors
     open at once. ``file_size``: bytes of any file that it writes.
+
+    Only for confined sessions, counted by the host some ten times a second: ``workdir_bytes``: bytes on the
+    disk below the workdir, 512 for each file beside what it holds. ``workdir_files``: how many files,
+    directories and links. What is there stays when a cell exceeds them; later cells may remove it.
     """
 
     wall: float | None = None
@@ -50,9 +55,13 @@ class Limits(_Settings, frozen=True, kw_only=True):
     processes: int | None = None
     open_files: int | None = None
     file_size: int | None = None
+    workdir_bytes: int | None = None
+    workdir_files: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self, "wall", "memory", "output", "coroutines", *ONLY_IN_WORKERS)
+        _check_positive(
+            self, "wall", "memory", "output", "coroutines", *ONLY_IN_WORKERS, *ONLY_CONFINED
+        )
 
 
 class Tool(_Settings, frozen=True, kw_only=True):
@@ -203,11 +212,15 @@ def check_isolation(
         raise ValueError(f'isolation is "none", "process" or "confined", not {isolation!r}')
     if isolation != "none" and stages:
         raise ValueError("stages are objects of this process; leave them out of a worker's session")
-    asked = [name for name in ONLY_IN_WORKERS if getattr(limits, name, None) is not None]
-    if isolation == "none" and asked:
-        raise ValueError(
-            f'nothing holds Limits.{asked[0]} in this process: pass isolation="process", too'
-        )
+    for names, needed, there in (
+        (ONLY_CONFINED, ("confined",), "without a workdir of its own"),
+        (ONLY_IN_WORKERS, ("process", "confined"), "in this process"),
+    ):
+        asked = [name for name in names if getattr(limits, name, None) is not None]
+        if isolation not in needed and asked:
+            raise ValueError(
+                f'nothing holds Limits.{asked[0]} {there}: pass isolation="{needed[0]}", too'
+            )
     if isolation != "confined" and (policy is not None or workdir is not None):
         raise ValueError('a policy and a workdir are for isolation="confined"')
     if isolation == "none" and strict:

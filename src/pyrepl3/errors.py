@@ -45,7 +45,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-type LimitName = Literal["wall", "cpu", "memory", "output", "coroutines"]
+type LimitName = Literal[
+    "wall", "cpu", "memory", "output", "coroutines", "workdir_bytes", "workdir_files"
+]
 
 _FORMS: dict[str, str] = {
     "wall": "{:g} s",
@@ -53,6 +55,12 @@ _FORMS: dict[str, str] = {
     "memory": "{:,.0f} bytes",
     "output": "{:,.0f} bytes",
     "coroutines": "{:g}",
+    "workdir_bytes": "{:,.0f} bytes",
+    "workdir_files": "{:,.0f} files",
+}
+_CURES = {
+    "workdir_bytes": "remove files from the workdir",
+    "workdir_files": "remove files from the workdir",
 }
 
 
@@ -92,7 +100,7 @@ class LimitExceededError(ExecutionError):
     """A cell used more of a resource than its limits allow.
 
     ``used`` and ``allowed`` share the unit of ``limit``: seconds for ``"wall"`` and ``"cpu"``, bytes
-    for ``"memory"`` and ``"output"``, a count for ``"coroutines"``.
+    for ``"memory"``, ``"output"`` and ``"workdir_bytes"``, counts for the others.
     """
 
     def __init__(self, limit: LimitName, used: float, allowed: float) -> None:
@@ -103,7 +111,8 @@ class LimitExceededError(ExecutionError):
         form = _FORMS[self.limit]
         return (
             f"{self.limit} limit exceeded: used {form.format(self.used)} of "
-            f"{form.format(self.allowed)}; raise Limits.{self.limit} or split the cell"
+            f"{form.format(self.allowed)}; raise Limits.{self.limit} or "
+            f"{_CURES.get(self.limit, 'split the cell')}"
         )
 
 

@@ -34,6 +34,9 @@ MACHINE = {
     "memory: a long integer": "x = 1 << (8 * 10**9)\nprint('harm')",
     "disk: a big file": "with open('big', 'wb') as f:\n    for _ in range(100): f.write(bytes(10**6))\nprint('harm')",
     "disk: a sparse file": "import os\nopen('sparse', 'w').close()\nos.truncate('sparse', 10**9)\nprint('harm')",
+    "disk: many files": "import time\nfor n in range(2000):\n    open(f'n{n}', 'w').close()\n    if n % 100 == 0: time.sleep(0.05)\nprint('harm')",
+    "disk: many big files": "import time\nfor n in range(30):\n    with open(f'b{n}', 'wb') as f: f.write(bytes(4 * 10**6))\n    time.sleep(0.03)\nprint('harm')",
+    "disk: removed and held": "import os, time\nx = []\nfor n in range(30):\n    x.append(open('r', 'wb', 0)); x[-1].write(bytes(4 * 10**6)); os.remove('r'); time.sleep(0.03)\nprint('harm')",
     "files: too many open": "x = [open('/dev/null') for _ in range(300)]\nprint('harm')",
     "processes: a bomb": "import os\nfor _ in range(5):\n    if not os.fork(): os._exit(0)\nprint('harm')",
     "output: a flood": "for _ in range(10**6): print('harm' * 20)",
@@ -60,6 +63,8 @@ LIMITS = Limits(
     coroutines=100,
     file_size=10 * MiB,
     open_files=128,
+    workdir_bytes=20 * MiB,
+    workdir_files=500,
 )
 CONTROL = """
 import ast, asyncio, sys

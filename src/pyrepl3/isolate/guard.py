@@ -10,6 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pyrepl3.errors import LimitExceededError
+from pyrepl3.isolate import messages as m
+from pyrepl3.isolate.stopping import escalate
 from pyrepl3.run.usage import cpu_seconds, resident_bytes
 
 if TYPE_CHECKING:
@@ -17,10 +19,27 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import Limits
     from pyrepl3.isolate.flight import Flight
+    from pyrepl3.isolate.link import Link
 
 _PERIOD = 0.05  # seconds between two looks
 _LATE = 0.1  # seconds after its end until a worker counts as one that does not look at the clock
 _SLACK = 32 * 1024 * 1024  # bytes above the limit that end a worker at once
+
+
+def guard(link: Link, flight: Flight, limits: Limits, grace: float) -> None:
+    """Watch a cell that is about to begin in the worker at ``link``. On the runner's loop."""
+
+    def stop(error: LimitExceededError) -> None:
+        stop_for(link, flight, error, grace)
+
+    Guard(limits, flight, link.worker.pid, stop, link.end).start()
+
+
+def stop_for(link: Link, flight: Flight, error: LimitExceededError, grace: float) -> None:
+    """Stop a cell that exceeds a limit: gently first."""
+    flight.reason = error
+    link.post(m.Stop(key=flight.key, limit=error.limit, used=error.used, allowed=error.allowed))
+    escalate(link, flight, grace)
 
 
 class Guard:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyrepl3.errors import LimitExceededError, NamespaceError, PyREPL3Error, WorkerDiedError
+from pyrepl3.errors import NamespaceError, PyREPL3Error, WorkerDiedError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.asking import to_wire
 from pyrepl3.isolate.beginning import Wanted, begin
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
-from pyrepl3.isolate.guard import Guard
+from pyrepl3.isolate.guard import guard, stop_for
 from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
     from pyrepl3.isolate.pool import Worker
+    from pyrepl3.isolate.workdir import WorkdirWatch
     from pyrepl3.ports import Asker, Durability, Observer, Pace
     from pyrepl3.records import Cell, Delta, Outcome, Question, Snapshot, Wall
     from pyrepl3.run.offers import Offer
@@ -91,6 +93,11 @@ class ProcessRunner:
         self._durability = durability
         self._tools = tools
         self._grace = grace
+        self._workdir: WorkdirWatch | None = None
+        if limits is not None and (limits.workdir_bytes or limits.workdir_files):
+            from pyrepl3.isolate.workdir import WorkdirWatch  # noqa: PLC0415  only with such limits
+
+            self._workdir = WorkdirWatch(limits, workdir, partial(stop_for, grace=grace))
         self._loop = asyncio.get_running_loop()
         self._starting = asyncio.Lock()
         self._link: Link | None = None
@@ -122,6 +129,8 @@ class ProcessRunner:
         flight = self._flights[cell.id] = Flight(os.urandom(m.KEY), cell, observe, pace)
         try:
             try:
+                if self._workdir is not None:
+                    await self._workdir.check()
                 link = await self._ensure()
             except PyREPL3Error as error:  # no worker can be had, or the epoch not be read
                 flight.fail(error)
@@ -138,7 +147,8 @@ class ProcessRunner:
                         flight.notice(
                             "wall-missing", f"the wall {wall.name!r} is missing: {wall.detail}"
                         )
-            self._guard(link, flight)
+            if self._limits is not None:
+                guard(link, flight, self._limits, self._grace)
             link.launch(flight)
             if flight.presses:  # while the worker was not there
                 link.post(m.Stop(key=flight.key))
@@ -286,6 +296,8 @@ class ProcessRunner:
         )
         self.walls = ready.walls
         self.unheld = dict(ready.unheld)
+        if self._workdir is not None:
+            self._workdir.begin(link)
         return link
 
     async def _bring_back(self, link: Link, *, revive: bool) -> None:
@@ -366,20 +378,6 @@ class ProcessRunner:
     def _escalate(self, flight: Flight) -> None:
         if self._link is not None:
             escalate(self._link, flight, self._grace)
-
-    def _guard(self, link: Link, flight: Flight) -> None:
-        """Watch the limits of a cell from here, too."""
-        if self._limits is None:
-            return
-
-        def stop(error: LimitExceededError) -> None:
-            flight.reason = error
-            link.post(
-                m.Stop(key=flight.key, limit=error.limit, used=error.used, allowed=error.allowed)
-            )
-            self._escalate(flight)
-
-        Guard(self._limits, flight, link.worker.pid, stop, link.end).start()
 
 
 def _name(cells: list[str]) -> str:
