@@ -56,6 +56,24 @@ async def test_steps_that_a_failed_commit_left_are_found_again(tmp_path):
     assert rows(tmp_path / "demo") == 0
 
 
+async def test_a_collection_of_epochs_leaves_the_steps_of_a_cell_that_may_run_again(tmp_path):
+    done = []
+    source = HEAD + "step(done.append, 1)"
+    async with pyrepl3.open_session("demo", store=tmp_path) as session:
+        await session.run("x = 1")
+        session._runner.namespace.update_namespace({"done": done})
+        commit, session._store.commit = session._store.commit, None  # a disk that fails
+        assert (await session.run(source)).epoch is None
+        session._store.commit = commit
+        await session.gc(keep=1)
+        assert rows(tmp_path / "demo") > 0
+    async with pyrepl3.open_session("demo", store=tmp_path) as session:
+        session._runner.namespace.update_namespace({"done": done})
+        assert (await session.run(source)).ok
+    assert done == [1]
+    assert rows(tmp_path / "demo") == 0
+
+
 async def test_steps_of_a_past_that_was_left_are_not_those_of_another(tmp_path):
     done = []
     async with pyrepl3.open_session("demo", store=tmp_path) as session:

@@ -243,6 +243,12 @@ def test_an_amended_delta_does_what_both_do_in_their_order():
     assert whole.engine == b"new"
 
 
+def test_what_one_of_both_has_changed_is_changed():
+    head = Delta(blobs=(blob("a", "b", "c"),), same=frozenset("ab"))
+    late = Delta(blobs=(blob("b", "c", "d", "e"),), same=frozenset("bce"))
+    assert amend(head, late).same == {"a", "b", "e"}
+
+
 @pytest.mark.parametrize("field", ["blobs", "deleted", "lost", "engine"])
 def test_any_change_makes_a_delta_not_empty(field):
     values = {
@@ -263,10 +269,13 @@ def test_any_change_makes_a_delta_not_empty(field):
         "class v:\n    __slots__ = ('a', 'b')\n    def __init__(s): s.a = 'q'",
         "import typing\nX = typing.TypeVar('X')\nclass v(typing.Generic[X]): pass",
         "import functools\n@functools.lru_cache\ndef v(n): return n",
+        "import collections\nv = collections.namedtuple('v', 'x y')",
+        "import numpy as np\narr = np.arange(10)\nv = (arr.sum(), arr, np.float64(1))",
+        "v = set(range(1000))\nv.difference_update(set(range(1000)) - {0, 5, 8})",
     ],
-    ids=["dataclass", "enum", "slots", "generic", "lru_cache"],
+    ids=["dataclass", "enum", "slots", "generic", "lru_cache", "namedtuple", "numpy", "set"],
 )
-async def test_what_is_only_read_after_a_restart_is_not_stored_again(tmp_path, source):
+async def test_what_is_only_read_after_a_restart_has_not_changed(tmp_path, source):
     async with open_at(tmp_path) as session:
         (await session.run(source)).unwrap()
     async with open_at(tmp_path) as session:

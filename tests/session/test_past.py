@@ -20,7 +20,7 @@ from pyrepl3.testing.conformance import make_delta, make_receipt
 from pyrepl3.testing.fakes import FakeStore
 
 
-def epoch(number, parent, stored=(), deleted=(), lost=(), source="x = 1"):
+def epoch(number, parent, stored=(), deleted=(), lost=(), source="x = 1", same=()):
     cell = Cell(id=f"s-c{number}", n=number, source=source, filename="<s>")
     return Epoch(
         epoch=number,
@@ -29,6 +29,7 @@ def epoch(number, parent, stored=(), deleted=(), lost=(), source="x = 1"):
         stored=frozenset(stored),
         deleted=frozenset(deleted),
         lost=dict.fromkeys(lost, "why"),
+        same=frozenset(same),
     )
 
 
@@ -54,6 +55,11 @@ def test_an_entry_tells_what_its_cell_did_to_the_names_of_its_parent():
     ]
     assert [e.on_line for e in entries] == [True, True, False, False]
     assert [e.current for e in entries] == [False, True, False, False]
+
+
+def test_a_name_that_was_stored_anew_and_has_its_value_is_not_told_as_changed():
+    entries = list_entries([epoch(1, 0, "ab"), epoch(2, 1, "abc", same="a")], 2)
+    assert changes(entries) == [(("a", "b"), (), (), ()), (("c",), ("b",), (), ())]
 
 
 def test_the_empty_session_is_on_no_line():

@@ -343,3 +343,13 @@ async def test_what_comes_back_is_not_found_to_have_changed(tmp_path):
         assert [(entry.added, entry.changed) for entry in log[-1:]] == [(("y",), ())]
         assert session.epoch == log[-1].epoch
         assert not any(entry.amended for entry in log)
+
+
+async def test_a_value_of_which_a_part_is_shown_has_not_changed(tmp_path):
+    async with pyrepl3.open_session("demo", store=tmp_path) as session:
+        for source in ("x = [[1], [2]]", "x[0]", "x.append(3)", "1", "len(x)"):
+            (await session.run(source)).unwrap()
+        changed = [entry.changed for entry in await session.log()]
+        assert [("x" in names) for names in changed] == [False, False, True, False, False]
+        assert "x" not in (await session.diff(3)).changed
+        assert "x" in (await session.diff(2)).changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -219,3 +220,21 @@ async def test_a_session_of_a_library_stores_nothing_of_the_process(tmp_path):
     async with pyrepl3.open_session("s", store=tmp_path) as session:
         assert (await session.run("import os; os.environ['H5'] = 'changed'")).ok
         assert b"changed" not in session._store.load().engine
+
+
+def test_what_the_engine_loads_between_cells_is_no_module_of_the_session(tmp_path, monkeypatch):
+    for name in ("h5_cell", "h5_engine", "h5_task"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    process = Process()
+    before = process.changes()
+    process.saw({"globals"})  # from here on anything may be loaded by name
+    importlib.import_module("h5_cell")
+    cell = process.changes()
+    assert cell == {**before, "process:modules": {"now": ["h5_cell"]}}
+    importlib.import_module("h5_engine")
+    assert process.changes() == cell
+    importlib.import_module("h5_task")
+    assert process.changes(busy=True)["process:modules"] == {"now": ["h5_cell", "h5_task"]}
+    process.saw({"x"})
+    assert process.changes()["process:modules"] == {"now": ["h5_cell", "h5_task"]}

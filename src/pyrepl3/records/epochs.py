@@ -48,6 +48,7 @@ class Delta(Record, frozen=True, kw_only=True):
     ``audited``: it is certain that nothing else changed; if not, ``Store.audited`` may say so later.
     ``late``: the names that changed behind those that cells used, and were found by an audit.
     ``dropped``: parts of the runner's own state that could not be stored: path to reason.
+    ``same``: names in blobs whose values are what they were: what they share objects with has changed.
     """
 
     blobs: tuple[Blob, ...] = ()
@@ -59,6 +60,7 @@ class Delta(Record, frozen=True, kw_only=True):
     audited: bool = True
     late: frozenset[str] = frozenset()
     dropped: Mapping[str, str] = {}
+    same: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -118,8 +120,8 @@ class Epoch(Record, frozen=True, kw_only=True):
     """One entry of a session's history: ``parent`` is 0 for the first.
 
     ``size`` is that of its delta in bytes; ``stored`` and ``deleted`` are the names that it wrote and
-    removed, as ``lost`` has those that it could not store. ``audited``: it is certain that it holds
-    all that had changed.
+    removed, as ``lost`` has those that it could not store; ``same`` those of ``stored`` whose values are what
+    they were. ``audited``: it is certain that it holds all that had changed.
     """
 
     epoch: int
@@ -130,6 +132,7 @@ class Epoch(Record, frozen=True, kw_only=True):
     deleted: frozenset[str] = frozenset()
     lost: Mapping[str, str] = {}
     audited: bool = True
+    same: frozenset[str] = frozenset()
 
 
 class KeptName(Record, frozen=True, kw_only=True):

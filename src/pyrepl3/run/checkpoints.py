@@ -46,7 +46,7 @@ class Checkpoints:
         if beside:
             extra["beside"] = list(beside)
         if self._process is not None:
-            extra |= self._process.changes()
+            extra |= self._process.changes(busy=busy)
         delta = self._snapshotter.delta(touched, extra=extra)
         late: frozenset[str] = frozenset()
         if audited and audit is not None:

@@ -200,6 +200,8 @@ def amend(head: Delta, late: Delta) -> Delta:
         if names:
             blobs.append(msgspec.structs.replace(blob, names=names))
     reprs = {name: text for name, text in head.reprs.items() if name not in newer}
+    before = {name for blob in head.blobs for name in blob.names}
+    changed = (before - head.same) | (stored - late.same)
     return Delta(
         blobs=(*blobs, *late.blobs),
         deleted=(head.deleted - newer) | late.deleted,
@@ -210,6 +212,7 @@ def amend(head: Delta, late: Delta) -> Delta:
         audited=late.audited,
         late=late.late,
         dropped=late.dropped,
+        same=frozenset(before | stored) - changed,
     )
 
 

@@ -134,7 +134,7 @@ def _entry(epoch: Epoch, names: set[str], *, on_line: bool, current: bool) -> Lo
         duration=receipt.duration,
         size=epoch.size,
         added=tuple(sorted(now - names)),
-        changed=tuple(sorted(now & names)),
+        changed=tuple(sorted((now & names) - epoch.same)),
         removed=tuple(sorted(epoch.deleted & names)),
         lost=epoch.lost,
         audited=epoch.audited,
@@ -154,7 +154,7 @@ def compare(
         changed={
             name: (old[name], new[name])
             for name in sorted(new.keys() & old.keys())
-            if new[name] != old[name]
+            if new[name].epoch != old[name].epoch
         },
         removed={name: old[name] for name in sorted(old.keys() - new.keys())},
     )

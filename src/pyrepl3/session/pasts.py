@@ -20,7 +20,7 @@ def past_of(line: Sequence[Epoch]) -> tuple[PastCell, ...]:
         PastCell(
             cell=epoch.receipt.cell,
             status=epoch.receipt.status,
-            changed=epoch.stored | epoch.deleted | epoch.lost.keys(),
+            changed=(epoch.stored - epoch.same) | epoch.deleted | epoch.lost.keys(),
             lost=frozenset(epoch.lost),
             stop_line=line_of(epoch.receipt.error, epoch.receipt.cell.filename),
         )

@@ -39,6 +39,18 @@ def reduce_array(pickler: Pickling, array: Any) -> Any:
     return _reduction(rebuild_values.make_array, made, writeable)
 
 
+def reduce_dtype(pickler: Pickling, dtype: Any) -> Any:
+    """One of numpy's own number types by its name: numpy has one object of each, and so has a restore.
+
+    By numpy's own way an array would come back with one that is only equal, beside that of its scalars.
+    """
+    import numpy as np
+
+    if dtype.kind in "?biufc" and np.dtype(dtype.str) is dtype:
+        return np.dtype, (dtype.str,)
+    return NotImplemented
+
+
 def find_shared(values: Mapping[str, object]) -> frozenset[int]:
     """The ids of the owners of memory that more than one of these arrays uses.
 

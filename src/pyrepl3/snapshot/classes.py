@@ -21,7 +21,7 @@ _NEVER = frozenset({"__module__", "__slotnames__", "_abc_impl", *_IN_BODY[1:]})
 _MAY_BE_SET = frozenset(  # descriptors of ``type`` that write into the class's own dict
     {"__abstractmethods__", "__annotations__", "__doc__", "__module__", "__type_params__"}
 )
-_FIRST = frozenset({"__slots__", "__doc__"})
+_FIRST = {"__slots__": 0, "__doc__": 1}
 # Their hooks only set attributes of the class itself, and those are stored.
 _HARMLESS_HOOKS = frozenset({"typing", "typing_extensions", "enum", "abc"})
 _SINGLETONS = frozenset({id(type(None)), id(type(...)), id(type(NotImplemented))})
@@ -94,7 +94,7 @@ def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
     # A class that was restored has first what a body without statements leaves: the bytes are to be the same.
-    for key, value in sorted(vars(cls).items(), key=lambda item: item[0] not in _FIRST):
+    for key, value in sorted(vars(cls).items(), key=lambda item: _FIRST.get(item[0], len(_FIRST))):
         if key in _NEVER or _is_slot(cls, value) or _is_mine(cls, value):
             continue
         if _only_in_body(cls, key) or (struct and structs.is_made(key)):

@@ -82,6 +82,7 @@ class Snapshotter:
             reprs=work.reprs,
             engine=engine,
             chunks=work.chunks,
+            same=frozenset(work.same),
         )
 
     def mark(self) -> None:
@@ -140,6 +141,7 @@ class Snapshotter:
         """Take what was loaded for what the store holds."""
         from pyrepl3.snapshot.definitions import is_definition
         from pyrepl3.snapshot.pickler import digest_of
+        from pyrepl3.snapshot.sameness import REMEMBERED
         from pyrepl3.snapshot.state import Group, is_small_atom, keeper_of
 
         namespace, state = self._namespace, self._state
@@ -164,6 +166,10 @@ class Snapshotter:
                 if len(names) == len(entry.blob.names):
                     # Where the same bytes come out again, it has not changed.
                     group.digest = digest_of(entry.blob.data, entry.blob.buffers)
+                    if len(names) == 1:
+                        state.values[names[0]] = group.digest
+                    if len(entry.blob.data) <= REMEMBERED:
+                        group.read = entry.blob.data
                 group.contents = self._adopt_buffers(entry, snapshot)
                 state.add(group)
         groups = dict.fromkeys(state.groups.values())

@@ -51,6 +51,8 @@ def find_handler(kind: type[Any], session: str) -> Handler | None:
 def _find_known(kind: type[Any]) -> Handler | None:
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         return arrays.reduce_array
+    if kind.__module__ == "numpy.dtypes":
+        return arrays.reduce_dtype
     if kind.__module__.partition(".")[0] == "pandas":
         return tables.find_table_handler(kind)
     return _EXACT.get(f"{kind.__module__}.{kind.__qualname__}")

@@ -49,11 +49,13 @@ class Pickled:
     ``reach`` holds the ids of the objects whose identity matters; ``refs`` the names it refers to,
     ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only. ``size`` is
     that of the pickle, cuts included; ``total`` counts the memory too that it leaves out. ``fresh`` is
-    what it reaches now and did not when it was stored last, once that is known.
+    what it reaches now and did not when it was stored last, once that is known. ``alone`` has, for some
+    of several names, the digest of the blob that the name would make by itself.
     """
 
     __slots__ = (
         "_raw",
+        "alone",
         "contents",
         "data",
         "fresh",
@@ -74,8 +76,22 @@ class Pickled:
         self.links: frozenset[str] = frozenset()
         self.plain = False
         self.fresh: set[int] | None = None
+        self.alone: dict[str, tuple[object, ...]] = {}
         self.size = len(data) + sum(part.size for part in raw if isinstance(part, Pieces))
         self.total = self.size + sum(len(part) for part in raw if isinstance(part, memoryview))
+
+    def note_alone(self, parts: Iterable[Pickled]) -> None:
+        """What each name makes by itself; where memory is left out, nobody has hashed that."""
+        for part in parts:
+            if not part._raw:  # noqa: SLF001 - its own kind
+                self.alone[part.names[0]] = digest_of(part.data, ())
+
+    def digest_of(self, name: str) -> tuple[object, ...] | None:
+        """Tells whether the value of ``name`` is what it was, whatever shares objects with it; None: unknown.
+
+        Only after ``seal``.
+        """
+        return self.digest if len(self.names) == 1 else self.alone.get(name)
 
     def seal(self, buffers: Buffers) -> None:
         """Hash what lies beside the pickle."""

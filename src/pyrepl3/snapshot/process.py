@@ -32,24 +32,27 @@ class Process:
         self._modules = _top_level()
         self._count = len(sys.modules)
         self._mentioned: set[str] = set()
-        self._any = False
+        self._any = self._ran = False
         self._loaded: list[str] = []
 
     def saw(self, names: Collection[str]) -> None:
         """A cell is about to run that names these: what it imports is the session's, not the engine's."""
+        self._ran = True
         self._mentioned.update(names)
         if not self._any:
             self._any = not ESCAPES.isdisjoint(names)
 
-    def changes(self) -> dict[str, object]:
-        """What is no longer as it was, for ``prepare`` and ``resume``."""
+    def changes(self, *, busy: bool = False) -> dict[str, object]:
+        """What is no longer as it was, for ``prepare`` and ``resume``. ``busy``: code of cells still runs."""
         found: dict[str, object] = {}
         for key, (read, _) in _PARTS.items():
             base, now = self._base[key], read()
             if now is None or _equal(now, base):
                 continue
             found[key] = {"now": _difference(key, base, now)}
-        loaded = self._find_loaded()
+        # Modules that came while no code of a cell ran are the engine's, which loads what a command needs.
+        loaded = self._find_loaded(ours=not (self._ran or busy))
+        self._ran = False
         if loaded:
             found[f"{_LATE}modules"] = {"now": loaded}
         return found
@@ -87,12 +90,12 @@ class Process:
                 notes.append(f"{key.partition(':')[2]} could not be restored: {error}")
         return notes
 
-    def _find_loaded(self) -> list[str]:
+    def _find_loaded(self, *, ours: bool) -> list[str]:
         if len(sys.modules) != self._count:
             self._count = len(sys.modules)
             for name in sorted(_top_level() - self._modules):
                 self._modules.add(name)
-                if name in _OURS or name.startswith("_"):
+                if ours or name in _OURS or name.startswith("_"):
                     continue
                 spec = getattr(sys.modules.get(name), "__spec__", None)
                 if spec is not None and (self._any or name in self._mentioned):

@@ -21,9 +21,21 @@ class Group:
     ``reach`` is empty after a restore, until the group is written again: then whoever comes to share
     one of its objects has touched it. ``lost`` is the reason if the group (then of one name) is not in
     the store. ``sure``: ``digest`` is that of what these names were when they were last looked at.
+    ``read`` is the blob that a restore read, if it is short, until the group is written again.
     """
 
-    __slots__ = ("contents", "digest", "links", "lost", "names", "parts", "reach", "refs", "sure")
+    __slots__ = (
+        "contents",
+        "digest",
+        "links",
+        "lost",
+        "names",
+        "parts",
+        "reach",
+        "read",
+        "refs",
+        "sure",
+    )
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
@@ -33,6 +45,7 @@ class Group:
         self.digest: tuple[object, ...] | None = None
         self.contents: tuple[Content, ...] = ()  # of its buffers
         self.sure = False
+        self.read: bytes | None = None
         self.lost: str | None = None
         self.parts: list[object] | None = None  # the fingerprint, if it is one definition
 
@@ -75,6 +88,8 @@ class State:
         self.holds: dict[str, object] = {}  # what keeps those ids from becoming another object's
         self.died: set[str] = set()  # names whose object is gone: the id says nothing
         self.groups: dict[str, Group] = {}  # of names that are no small atoms
+        # What the value of a name was, whatever shared objects with it; None: nobody knows
+        self.values: dict[str, tuple[object, ...] | None] = {}
         self._owners: dict[int, Group] = {}  # object to the group that reaches it
         self._wide: dict[Group, None] = {}  # groups that reach too many to list each in a dict
         self.lost: set[str] = set()  # the names of lost groups

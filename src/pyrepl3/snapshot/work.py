@@ -18,6 +18,7 @@ from pyrepl3.snapshot.pickler import Pickled, pickle_atoms, pickle_names
 from pyrepl3.snapshot.reaches import ESCAPES, reaches
 from pyrepl3.snapshot.reasons import Failure, describe, find_path
 from pyrepl3.snapshot.reprs import short_repr
+from pyrepl3.snapshot.sameness import find_same
 from pyrepl3.snapshot.state import Group, Homes, State, is_small_atom, keeper_of
 
 _SPLIT_BELOW = 256 * 1024  # bytes times names: below it is looked whether a group still is one
@@ -48,6 +49,7 @@ class Work:
         self.done: dict[str, Pickled] = {}  # by each of its names
         self.lost: dict[str, Group] = {}
         self.reprs: dict[str, str] = {}
+        self.same: set[str] = set()
         self.chunks: Mapping[bytes, bytes | memoryview] = {}
         self._retaken: set[Group] = set()  # groups of the state that are written anew
         self._touched: set[str] | None = set()
@@ -195,13 +197,15 @@ class Work:
 
     def _split(self, whole: Pickled) -> list[Pickled]:
         """``whole``, or its parts if they share nothing any more."""
-        alone = [pickle_names(self.commons, {n: self.values[n]}) for n in whole.names]
+        found = [pickle_names(self.commons, {n: self.values[n]}) for n in whole.names]
+        alone = [part for part in found if isinstance(part, Pickled)]
         seen: set[int] = set()
         for part in alone:
-            if isinstance(part, Failure) or not seen.isdisjoint(part.reach):
+            if len(alone) < len(found) or not seen.isdisjoint(part.reach):
+                whole.note_alone(alone)
                 return [whole]
             seen |= part.reach
-        return [part for part in alone if isinstance(part, Pickled)]
+        return alone
 
     def _lose(self, name: str, reason: str, refs: frozenset[str]) -> None:
         group = Group([name])
@@ -297,19 +301,23 @@ class Work:
     # --- the results --------------------------------------------------------------------------
 
     def blobs(self) -> tuple[Blob, ...]:
-        """What must be written: blobs that are not in the store yet. Fills ``reprs``."""
+        """What must be written: blobs that are not in the store yet. Fills ``reprs``.
+
+        And ``same``: the names in them whose values are what they were.
+        """
         made: list[Blob] = []
         if self.atoms:
             made.append(Blob(names=tuple(self.atoms), data=pickle_atoms(self.atoms)))
             for name, value in self.atoms.items():
                 self.reprs[name] = short_repr(value, 0)
-        buffers = self.state.buffers
+        state, buffers = self.state, self.state.buffers
         buffers.begin(again=self._again)
         for pickled in dict.fromkeys(self.done.values()):
             pickled.seal(buffers)
-            old = self.state.groups.get(pickled.names[0])
+            old = state.groups.get(pickled.names[0])
             if old is None or old.digest != pickled.digest or old.names != set(pickled.names):
                 made.append(pickled.blob)
+                self.same |= find_same(state, self.commons, pickled, self.changed)
                 for name in pickled.names:
                     self.reprs[name] = short_repr(self.values[name], pickled.total)
         self.chunks = buffers.chunks
@@ -345,6 +353,7 @@ class Work:
         state = self.state
         for name in (*self.changed, *self.deleted):
             state.leave(name)
+            state.values.pop(name, None)
             state.holds.pop(name, None)
             state.died.discard(name)
         blobs = dict.fromkeys(self.done.values())
@@ -356,11 +365,15 @@ class Work:
                     kept[pickled] = old
         for group in self._retaken.difference(kept.values()):
             state.drop(group)
+        for name in self.lost:
+            state.values.pop(name, None)
         for pickled in blobs:
+            for name in pickled.names:
+                state.values[name] = pickled.digest_of(name)
             group = kept.get(pickled) or Group(pickled.names)
             group.refs, group.links = pickled.refs, pickled.links
             group.digest, group.contents = pickled.digest, pickled.contents
-            group.parts, group.sure = None, True
+            group.parts, group.sure, group.read = None, True, None
             if len(pickled.names) == 1:
                 value = self.values[pickled.names[0]]
                 group.parts = fingerprint(value, self.definitions, self.commons.name)

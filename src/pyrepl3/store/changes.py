@@ -21,13 +21,17 @@ _KEYFRAME_AFTER = 256
 
 
 class Change(msgspec.Struct, array_like=True):
-    """What an epoch did to the map; ``engine`` is the blob of the runner's own state (0: none)."""
+    """What an epoch did to the map; ``engine`` is the blob of the runner's own state (0: none).
+
+    ``same``: names in ``blobs`` whose values are what they were; epochs of older versions do not tell.
+    """
 
     blobs: list[tuple[int, list[str]]]
     deleted: list[str]
     lost: dict[str, str]
     reprs: dict[str, str]
     engine: int
+    same: list[str] = []
 
     @property
     def weight(self) -> int:
@@ -63,6 +67,7 @@ def make_change(delta: Delta, blobs: list[tuple[int, list[str]]], engine: int) -
         {name: plain_text(why) for name, why in delta.lost.items()},
         {name: plain_text(text) for name, text in delta.reprs.items()},
         engine,
+        sorted(delta.same),
     )
 
 

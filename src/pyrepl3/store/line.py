@@ -77,13 +77,14 @@ def make_epochs(rows: Iterable[Row], where: str) -> list[Epoch]:
             deleted=frozenset(change.deleted),
             lost=change.lost,
             audited=is_audited(number, mark, where),
+            same=frozenset(change.same),
         )
         found.append(epoch)
     return found
 
 
 class Origin(msgspec.Struct):
-    """Where the state of a name comes from: the epoch, its blob (0: none), and what is said of it."""
+    """Where the state of a name comes from: the epoch of its value, its blob (0: none), its text."""
 
     epoch: int
     blob: int
@@ -100,9 +101,12 @@ def find_origins(line: Iterable[Row]) -> dict[str, Origin]:
             found.pop(name, None)
         for name, why in change.lost.items():
             found[name] = Origin(number, 0, "", why)
+        same = set(change.same)
         for blob, names in change.blobs:
             for name in names:
-                found[name] = Origin(number, blob, change.reprs.get(name, ""), "")
+                before = found.get(name) if name in same else None
+                epoch = number if before is None else before.epoch
+                found[name] = Origin(epoch, blob, change.reprs.get(name, ""), "")
     return found
 
 

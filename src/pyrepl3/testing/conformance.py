@@ -111,6 +111,22 @@ def _engine_state_is_that_of_the_epoch(fresh: Fresh) -> None:
     store.close()
 
 
+def _what_is_stored_anew_and_has_not_changed_keeps_its_epoch(fresh: Fresh) -> None:
+    store = fresh()()
+    first = store.commit(make_delta({"a": b"1", "b": b"2"}), make_receipt(1), parent=0)
+    joined = make_delta(groups={("a", "c"): b"13"})
+    joined = msgspec.structs.replace(joined, same=frozenset({"a"}))
+    second = store.commit(joined, make_receipt(2), parent=first)
+    names = store.names()
+    assert {name: kept.epoch for name, kept in names.items()} == {"a": 1, "b": 1, "c": 2}
+    assert names["a"].size == 2
+    assert [blob.data for blob in store.load().blobs] == [b"2", b"13"]
+    assert [epoch.same for epoch in store.history()] == [frozenset(), {"a"}]
+    store.collect(keep=1)
+    assert {kept.epoch for kept in store.names().values()} == {second}
+    store.close()
+
+
 def _history_is_the_line_with_its_receipts(fresh: Fresh) -> None:
     store = fresh()()
     first = store.commit(make_delta({"a": b"123"}), make_receipt(1), parent=0)
@@ -299,6 +315,7 @@ _ALWAYS = (
     _a_blob_counts_only_for_names_that_are_still_in_it,
     _blobs_come_in_the_order_of_their_epochs,
     _engine_state_is_that_of_the_epoch,
+    _what_is_stored_anew_and_has_not_changed_keeps_its_epoch,
     _history_is_the_line_with_its_receipts,
     _a_branch_leaves_the_other_line_alone,
     _move_changes_the_head_and_deletes_nothing,

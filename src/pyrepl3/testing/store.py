@@ -112,7 +112,10 @@ class FakeStore:
             for blob in delta.blobs:
                 size = len(blob.data) + sum(buffer.size for buffer in blob.buffers)
                 for name in blob.names:
-                    found[name] = KeptName(epoch=each, size=size, text=delta.reprs.get(name, ""))
+                    told = KeptName(epoch=each, size=size, text=delta.reprs.get(name, ""))
+                    if name in delta.same and name in found:
+                        told = msgspec.structs.replace(told, epoch=found[name].epoch)
+                    found[name] = told
         return found
 
     def history(self, epoch: int | None = None) -> Sequence[Epoch]:
@@ -211,6 +214,7 @@ class FakeStore:
                     receipt=receipt,
                     size=self._sizes[number],
                     stored=frozenset(name for blob in delta.blobs for name in blob.names),
+                    same=delta.same,
                     deleted=delta.deleted,
                     lost=delta.lost,
                     audited=number in self._audited,
