@@ -27,10 +27,11 @@ RIGHT = len(FACTS) + len(CHECKS) + 1
 
 @dataclass
 class Kept:
-    """What one way did: seconds a checkpoint, and what came back."""
+    """What one way did: seconds a checkpoint, bytes on disk after it, and what came back."""
 
     seconds: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     stored: int = 0
     restore: float = 0.0
     right: int = 0
@@ -101,6 +102,7 @@ def _read(arguments: list[str], *, until: str, kept: Kept, env: dict[str, str]) 
             if "seconds" in answer:
                 kept.seconds.append(answer["seconds"])
                 kept.lags.append(answer["lag"])
+                kept.sizes.append(answer["size"])
             answers |= answer
             if until in answer:
                 process.send_signal(signal.SIGKILL)
@@ -152,7 +154,7 @@ def run(report: Report, *, quick: bool) -> None:
     report.note("## Checkpoints: 29 cells, SIGKILL, restored\n\n" + "\n".join(markdown(grid)))
     if OURS in found:
         _promise(report, found, giants)
-        _show_cells(report, found[OURS])
+        _show_cells(report, found)
 
 
 def _tell(report: Report, way: str, kept: Kept) -> None:
@@ -181,11 +183,17 @@ def _promise(report: Report, found: dict[str, Kept], giants: dict[str, Kept]) ->
         report.target("bytes stored, of Kishu's", 0.25, "x", ours.stored / kishu.stored)
 
 
-def _show_cells(report: Report, ours: Kept) -> None:
-    grid = [["cell", "checkpoint, ms", "worst lag, ms"]]
-    for source, seconds, lag in zip(CELLS, ours.seconds, ours.lags, strict=True):
+def _show_cells(report: Report, found: dict[str, Kept]) -> None:
+    ours, beside = found[OURS], [way for way in ("kishu",) if way in found]
+    head = ["cell", "checkpoint, ms", "worst lag, ms", "stored, MB"]
+    grid = [[*head, *(f"{way}, MB" for way in beside)]]
+    for n, source in enumerate(CELLS):
         first = source.splitlines()[-1][:50].replace("|", "¦")
-        grid.append([f"`{first}`", number(seconds * 1e3), number(lag * 1e3)])
+        row = [f"`{first}`", number(ours.seconds[n] * 1e3), number(ours.lags[n] * 1e3)]
+        for way in (OURS, *beside):
+            sizes = [0, *found[way].sizes]
+            row.append(f"{(sizes[n + 1] - sizes[n]) / 1e6:.1f}")
+        grid.append(row)
     report.note("\n".join(markdown(grid)))
 
 

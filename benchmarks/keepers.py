@@ -217,7 +217,7 @@ async def live_ours(folder: Path, cells: tuple[str, ...]) -> None:
             await asyncio.sleep(0.002)
             ticking.cancel()
             late = [at - max(due, ended) for due, at in ticks if at > ended and due < done]
-            tell(seconds=done - ended, lag=max(late, default=0.0))
+            tell(seconds=done - ended, lag=max(late, default=0.0), size=size_of(folder))
         tell(
             facts={k: repr((await session.run(v)).unwrap()) for k, v in FACTS.items()}
             if cells is CELLS
@@ -261,7 +261,7 @@ def make(way: str, folder: Path) -> Any:
 def live_peer(way: str, folder: Path, cells: tuple[str, ...]) -> None:
     keeper = make(way, folder)
     for seconds in keeper.live(cells):
-        tell(seconds=seconds, lag=seconds)
+        tell(seconds=seconds, lag=seconds, size=keeper.written or size_of(folder))
     if cells is CELLS:
         tell(facts={k: repr(eval_or_exec(v, names_of(keeper))) for k, v in FACTS.items()})
     else:
