@@ -269,7 +269,7 @@ def test_any_change_makes_a_delta_not_empty(field):
         "class v:\n    __slots__ = ('a', 'b')\n    def __init__(s): s.a = 'q'",
         "import typing\nX = typing.TypeVar('X')\nclass v(typing.Generic[X]): pass",
         "import functools\n@functools.lru_cache\ndef v(n): return n",
-        "import collections\nv = collections.namedtuple('v', 'x y')",
+        "import collections\nv = collections.namedtuple('v', 'x width')",
         "import numpy as np\narr = np.arange(10)\nv = (arr.sum(), arr, np.float64(1))",
         "v = set(range(1000))\nv.difference_update(set(range(1000)) - {0, 5, 8})",
     ],

@@ -105,3 +105,8 @@ def test_arrays_share_numpys_own_types_after_a_restart(live):
     if sys.byteorder == "little":
         live.cell("d = np.zeros(3, '>i4')")
         assert live.restart()["d"].dtype == numpy.dtype(">i4")
+
+
+def test_fields_that_are_no_names_are_stored_as_they_are(live):
+    live.cell("class Odd:\n    _fields = (1, [2], 'three')\n    three = 3")
+    assert live.restart()["Odd"]._fields == (1, [2], "three")

@@ -93,6 +93,10 @@ def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
     struct = is_struct(cls)
     behaviour: dict[str, Any] = {}
     data: dict[str, Any] = {}
+    # Of a named tuple: one string for the field and the attribute, as it made them; a restore has two.
+    listed = vars(cls).get("_fields")
+    texts = listed if type(listed) is tuple else ()
+    fields = {text: text for text in texts if type(text) is str}
     # A class that was restored has first what a body without statements leaves: the bytes are to be the same.
     for key, value in sorted(vars(cls).items(), key=lambda item: _FIRST.get(item[0], len(_FIRST))):
         if key in _NEVER or _is_slot(cls, value) or _is_mine(cls, value):
@@ -103,7 +107,8 @@ def _state_of(pickler: Pickling, cls: type[Any]) -> tuple[Any, ...]:
             behaviour[one_of_its_kind(key)] = value
         else:
             slots = key == "__slots__" and type(value) is tuple
-            data[one_of_its_kind(key)] = tuple(map(one_of_its_kind, value)) if slots else value
+            name = fields.get(key, one_of_its_kind(key))
+            data[name] = tuple(map(one_of_its_kind, value)) if slots else value
     registered: list[type[Any]] = []
     if "_abc_impl" in vars(cls):
         import _abc  # type: ignore[import-not-found,unused-ignore] # what abc itself is made of
