@@ -96,10 +96,18 @@ class Policy(_Settings, frozen=True, kw_only=True):
     reading. The interpreter, its packages and the system's libraries may be read always. ``subprocesses``:
     it may start programs, behind the same walls. ``environment``: the variables that it sees beside
     harmless ones (``PATH``, the language). ``imports``: as ``ExecutorConfig`` has it; a policy, no wall.
+
+    ``network``: hosts and ports to which Python's own sockets may connect, by TCP, each as
+    ``"example.org:443"``, ``"*.example.org:443"`` (any name below it), ``"192.0.2.7:443"`` or
+    ``"[2001:db8::7]:443"``. This process looks names up and connects; an address that is not public counts
+    only where it is listed itself. ``traffic``: bytes that all connections of the session may carry, both
+    ways together (None: no limit).
     """
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    traffic: int | None = None
     subprocesses: bool = False
     environment: Mapping[str, str] = {}
     imports: ImportPolicy | None = None
@@ -109,6 +117,20 @@ class Policy(_Settings, frozen=True, kw_only=True):
             for path in getattr(self, name):
                 if not path.startswith("/"):
                     raise ValueError(f"Policy.{name} takes absolute paths, not {path!r}")
+        _check_positive(self, "traffic")
+        if not self.network:
+            return
+        given: Any = self.network
+        if isinstance(given, str):
+            raise TypeError(f"Policy.network takes several: ({given!r},), not {given!r}")
+        msgspec.structs.force_setattr(self, "network", tuple(given))
+        from pyrepl3.records.endpoints import read_endpoint  # noqa: PLC0415  for those who list hosts
+
+        for text in self.network:
+            try:
+                read_endpoint(text)
+            except ValueError as error:
+                raise ValueError(f"Policy.network: {error}") from None
 
 
 class ExecutorConfig(_Settings, frozen=True, kw_only=True):

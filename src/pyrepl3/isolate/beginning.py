@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
-    from pyrepl3.isolate.link import Link
+    from pyrepl3.isolate.link import Link, Network
+    from pyrepl3.isolate.network.exchange import Resolve
     from pyrepl3.isolate.pool import Pool, Worker
 
 _START = 60.0  # seconds that a worker may take for its Setup
@@ -93,6 +94,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfinementError(
                 "a wall does not stand here, and strict=True asks for all: " + "; ".join(fallen)
             )
+
+
+def open_network(policy: Policy, resolve: Resolve | None) -> Network | None:
+    """What makes the network of each worker of a session; None where the policy lists no host."""
+    if not policy.network:
+        return None
+    from pyrepl3.isolate.network import exchange  # noqa: PLC0415  only where hosts are listed
+    from pyrepl3.isolate.network.carrying import Traffic  # noqa: PLC0415
+
+    traffic = Traffic(policy.traffic)  # of all workers that the session will have
+    return lambda post: exchange.Exchange(
+        policy.network, traffic, post, resolve=resolve or exchange.resolve_here
+    )
 
 
 async def begin(

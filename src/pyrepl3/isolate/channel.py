@@ -52,6 +52,8 @@ class Channel:
         """Bytes that the other end has not taken yet."""
         self._closed = False
         self._spares: deque[int] | None = None
+        self.handed: deque[int] = deque()
+        """File descriptors that came with messages, in their order; -1 where there was no room for one."""
         self.left = False
         """Whether this is a child of the process whose channel it is."""
 
@@ -61,15 +63,18 @@ class Channel:
 
     # --- out --------------------------------------------------------------------------------------
 
-    def send(self, head: bytes, parts: Sequence[Part] = ()) -> bool:
+    def send(self, head: bytes, parts: Sequence[Part] = (), *, hand: int | None = None) -> bool:
         """Send a message. Returns whether all of it went; if not, ``flush`` when there is room.
 
-        A blocking channel always sends all. Raises OSError where nobody listens, FrameError if it is
-        too long.
+        A blocking channel always sends all. ``hand``: a file descriptor that goes with a message without
+        parts, and is closed here. Raises OSError where nobody listens, FrameError if it is too long.
         """
         size = sum(len(part) for part in parts)
-        fd = self._share(parts) if SHARES and size >= SHARE_FROM else None
-        front = header(len(head), size, shared=fd is not None)
+        fd = hand
+        if fd is None and SHARES and size >= SHARE_FROM:
+            fd = self._share(parts)
+        hands = hand is not None
+        front = header(len(head), size, shared=fd is not None and not hands, hands=hands)
         data = b"".join((front, head, *parts)) if fd is None else front + head
         if self.left:
             raise BrokenPipeError("the channel is that of the parent")
@@ -100,7 +105,7 @@ class Channel:
             return self.flush()
 
     def take_spares(self) -> None:
-        """From now on the other end may send spares."""
+        """From now on the other end, which is trusted, may send spares and hand over descriptors."""
         self._spares = deque()
 
     def _share(self, parts: Sequence[Part]) -> int | None:
@@ -148,17 +153,23 @@ class Channel:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
-        if flags & socket.MSG_CTRUNC or len(self._fds) > _FDS:
+        if flags & socket.MSG_CTRUNC and self._spares is not None:
+            self._fds.append(-1)  # this process may have no more of them
+        elif flags & socket.MSG_CTRUNC or len(self._fds) > _FDS:
             raise FrameError("more file descriptors than messages")
         if not data:
             raise EOFError
         for frame in self._reader.feed(data):
+            if frame.spare or frame.hands:
+                if self._spares is None or not self._fds:
+                    raise FrameError("a file descriptor that nobody has asked for")
+                fd = self._fds.popleft()
+                if frame.hands:
+                    self.handed.append(fd)
+                elif fd >= 0:
+                    self._spares.append(fd)
             if not frame.spare:
                 yield frame.head, self._parts_of(frame)
-            elif self._spares is None or not self._fds:
-                raise FrameError("memory that nobody has asked for")
-            else:
-                self._spares.append(self._fds.popleft())
 
     def _parts_of(self, frame: Frame) -> memoryview:
         if not frame.shared:
@@ -166,6 +177,8 @@ class Channel:
         if not self._fds:
             raise FrameError("a message names shared memory that did not come")
         fd = self._fds.popleft()
+        if fd < 0:
+            raise FrameError("a file descriptor too many for this process")
         try:
             return _map(fd, frame.size)
         finally:
@@ -185,7 +198,9 @@ class Channel:
                     os.close(fd)
             self._rest.clear()
             while self._fds:
-                os.close(self._fds.popleft())
+                fd = self._fds.popleft()
+                if fd >= 0:
+                    os.close(fd)
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()

@@ -48,9 +48,11 @@ if TYPE_CHECKING:
 
     from pyrepl3.config import Policy
     from pyrepl3.isolate.channel import Part
+    from pyrepl3.isolate.network.asking import Asking
     from pyrepl3.records import Delta, Question, Wall
 
     type Reply = Callable[[Any, BaseException | None], None]
+    type _Replied = m.Given | m.Held | m.Returned | m.Found | m.Plugged | m.Dialed
 
 _WINDOWS = 1000  # cells whose output is bounded in what is under way
 
@@ -130,6 +132,12 @@ class _Worker:
         names["display"] = display
         if setup.file:
             names["__file__"] = setup.file
+        self._asking: Asking | None = None
+        if setup.policy is not None and setup.policy.network:
+            from pyrepl3.isolate.network import asking, sockets  # noqa: PLC0415  where it is asked for
+
+            self._asking = asking.Asking(setup.policy.network, self._send)
+            sockets.install(self._asking)
         self._called = Calls(self._call, lambda n: self._send(m.Drop(n=n)))
         self._manager.offer(make_functions(self._called, setup.tools))
         self._runner = ThreadRunner(
@@ -197,14 +205,8 @@ class _Worker:
             case m.Room(key=key, size=size):
                 if key in self._windows:
                     self._windows[key].give(size)
-            case m.Given(n=n):
-                event, given = self._wants.pop(n, (threading.Event(), []))
-                given.append(message)
-                event.set()
-            case m.Held():
-                self._kept.take(message)
-            case m.Returned(n=n, fault=fault):
-                self._called.take(n, parts, fault)
+            case m.Given() | m.Held() | m.Returned() | m.Found() | m.Plugged() | m.Dialed():
+                self._replied(message, parts)
             case m.Ask(key=key):
                 return lambda: self._ask(message)
             case m.Checkpoint(key=key):
@@ -240,6 +242,22 @@ class _Worker:
                 self._windows.pop(next(iter(self._windows))).close()
 
         self._runner.start(cell, teller.tell, over, window.wait)
+
+    def _replied(self, message: _Replied, parts: memoryview) -> None:
+        """The host's answer to what a cell has asked it for."""
+        match message:
+            case m.Given(n=n):
+                event, given = self._wants.pop(n, (threading.Event(), []))
+                given.append(message)
+                event.set()
+            case m.Held():
+                self._kept.take(message)
+            case m.Returned(n=n, fault=fault):
+                self._called.take(n, parts, fault)
+            case m.Found() | m.Plugged() | m.Dialed():
+                assert self._asking is not None
+                fd = self._channel.handed.popleft() if isinstance(message, m.Plugged) else -1
+                self._asking.take(message, fd)
 
     def _stop(self, stop: m.Stop) -> None:
         cell_id = self._cells.get(stop.key)

@@ -24,7 +24,7 @@ _MAGIC = b"P3"
 _HEADER = struct.Struct(">2sBBIQ")  # magic, version, flags, length of the head, of the parts
 _SHARED = 1
 _SPARE = 2
-
+_HANDS = 4
 
 SPARE = _HEADER.pack(_MAGIC, VERSION, _SPARE, 0, 0)
 """The frame that a spare comes with."""
@@ -38,7 +38,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """``head`` and ``parts``, which are None where ``shared`` says that a file descriptor has them.
 
     ``size`` is the length of the parts in bytes. ``spare``: nothing but a file descriptor, of memory that
-    whoever gets it may fill and send.
+    whoever gets it may fill and send. ``hands``: a file descriptor comes with the message.
     """
 
     head: bytes
@@ -46,12 +46,14 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     shared: bool = False
     spare: bool = False
+    hands: bool = False
 
 
-def header(head: int, parts: int = 0, *, shared: bool = False) -> bytes:
+def header(head: int, parts: int = 0, *, shared: bool = False, hands: bool = False) -> bytes:
     """The header of a frame with a head and parts of these lengths. Raises FrameError if too long."""
     _check(head, parts, shared=shared)
-    return _HEADER.pack(_MAGIC, VERSION, _SHARED if shared else 0, head, parts)
+    flags = (_SHARED if shared else 0) | (_HANDS if hands else 0)
+    return _HEADER.pack(_MAGIC, VERSION, flags, head, parts)
 
 
 class Reader:
@@ -85,7 +87,8 @@ class Reader:
                 raise FrameError(f"not a frame: it starts with {bytes(magic)!r}")
             if version != VERSION:
                 raise FrameError(f"frames of version {version}, and {VERSION} is spoken here")
-            if flags & ~(_SHARED | _SPARE) or (flags & _SPARE and (head or parts)):
+            known = flags in (0, _SHARED, _SPARE, _HANDS)
+            if not known or (flags & _SPARE and (head or parts)):
                 raise FrameError(f"a frame with unknown flags {flags:#x}")
             shared = bool(flags & _SHARED)
             _check(head, parts, shared=shared, most_head=self._most_head)
@@ -103,6 +106,7 @@ class Reader:
             size=parts,
             shared=shared,
             spare=bool(flags & _SPARE),
+            hands=bool(flags & _HANDS),
         )
         del self._held[: self._need]
         self._need = _HEADER.size

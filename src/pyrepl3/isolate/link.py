@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyrepl3.isolate.channel import Part
     from pyrepl3.isolate.flight import Flight
+    from pyrepl3.isolate.network.exchange import Exchange
     from pyrepl3.isolate.pool import Worker
     from pyrepl3.ports import Asker, Durability
     from pyrepl3.run.offers import Offer, Serving
@@ -41,6 +42,8 @@ _QUESTIONS = 64  # that a worker may have open at once
 _LENT = 2  # pieces of memory that a confined worker has for what it sends next
 
 type Answer = tuple[msgspec.Raw, memoryview]
+type Network = Callable[[Callable[..., None]], Exchange]
+"""Makes the network of one worker from what posts to it."""
 
 
 class Link:
@@ -54,6 +57,7 @@ class Link:
         ask: Asker | None = None,
         durability: Durability | None = None,
         tools: Mapping[str, Offer] | None = None,
+        network: Network | None = None,
     ) -> None:
         self.worker = worker
         self.lost = False
@@ -72,6 +76,7 @@ class Link:
             from pyrepl3.run.offers import Serving  # noqa: PLC0415  only where something is offered
 
             self._serving = Serving(tools, self._returned)
+        self._exchange = None if network is None else network(self.post)
         self._asked = 0
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(worker.sock, blocking=False)
@@ -87,10 +92,15 @@ class Link:
 
     # --- to the worker ----------------------------------------------------------------------------
 
-    def post(self, message: m.ToWorker, parts: Sequence[Part] = ()) -> None:
-        """Send. Any thread; never waits. To a worker that is gone: nothing happens."""
+    def post(
+        self, message: m.ToWorker, parts: Sequence[Part] = (), *, hand: int | None = None
+    ) -> None:
+        """Send. Any thread; never waits. To a worker that is gone: nothing happens.
+
+        ``hand``: a file descriptor that goes with it, and is closed here.
+        """
         with suppress(OSError):
-            if not self._channel.send(m.encode(message), parts):
+            if not self._channel.send(m.encode(message), parts, hand=hand):
                 self._loop.call_soon_threadsafe(self._write_later)
 
     async def call(self, make: Callable[[bytes], m.ToWorker], parts: Sequence[Part] = ()) -> Answer:
@@ -195,23 +205,26 @@ class Link:
                 if self._durability is None:
                     raise FrameError("something is to be kept, and nobody keeps anything")
                 hand_on(self._durability, message, self.post)
-            case m.Call() | m.Drop():
+            case m.Call() | m.Drop() | m.Lookup() | m.Dial():
                 self._serve(message, parts)
             case m.Ready():
                 if self.ready.done():
                     raise FrameError("ready twice")
                 self.ready.set_result(message)
 
-    def _serve(self, message: m.Call | m.Drop, parts: memoryview) -> None:
+    def _serve(self, message: m.Call | m.Drop | m.Lookup | m.Dial, parts: memoryview) -> None:
         if self._lends and len(parts) >= SHARE_FROM:
             self._lend()
-        if self._serving is None:
-            raise FrameError("a function is called, and none is offered")
         try:
-            if isinstance(message, m.Call):
-                self._serving.take(message.n, message.name, parts)
-            else:
-                self._serving.drop(message.n)
+            match message:
+                case m.Call(n=n, name=name) if self._serving is not None:
+                    self._serving.take(n, name, parts)
+                case m.Drop(n=n) if self._serving is not None:
+                    self._serving.drop(n)
+                case m.Lookup() | m.Dial() if self._exchange is not None:
+                    self._exchange.take(message)
+                case _:
+                    raise FrameError("a function or the network is asked for, and there is none")
         except ValueError as error:
             raise FrameError(str(error)) from error
 
@@ -319,6 +332,8 @@ class Link:
         self._calls.clear()
         if self._serving is not None:
             self._serving.close()
+        if self._exchange is not None:
+            self._exchange.close()
         self._when_lost(self)
         self.gone.set()
 

@@ -7,7 +7,7 @@ which only writes to the pipe cannot speak for a cell. Many bytes go beside a me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -28,6 +28,8 @@ from pyrepl3.records import (
     Wall,
 )
 
+MOST_ASKED = 64
+"""Names and connections that a worker may ask for before it has an answer."""
 KEY = 16
 """Bytes of a key."""
 WINDOW = 1024 * 1024
@@ -50,6 +52,17 @@ class WireError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     shown: str = ""
     text: str = ""
     extra: Mapping[str, Any] = {}
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why the network did not give what was asked for: an error number and its text.
+
+    ``kind``: ``"refused"`` by the policy, ``"lookup"`` with a number of getaddrinfo, ``"system"``.
+    """
+
+    kind: Literal["refused", "lookup", "system"]
+    number: int
+    text: str
 
 
 # --- to the worker --------------------------------------------------------------------------------
@@ -179,6 +192,27 @@ class Returned(_Message, frozen=True, kw_only=True):
     fault: tuple[str, str] | None = None
 
 
+class Found(_Message, frozen=True, kw_only=True):
+    """The answer to a Lookup: addresses, or why there are none."""
+
+    n: int
+    addresses: tuple[str, ...] = ()
+    fault: Fault | None = None
+
+
+class Plugged(_Message, frozen=True, kw_only=True):
+    """The first answer to a Dial that is allowed; with it comes the worker's end of the connection."""
+
+    n: int
+
+
+class Dialed(_Message, frozen=True, kw_only=True):
+    """The last answer to a Dial: there is a connection, or why there is none."""
+
+    n: int
+    fault: Fault | None = None
+
+
 class Close(_Message, frozen=True, kw_only=True):
     """Stop everything and end."""
 
@@ -196,6 +230,9 @@ type ToWorker = (
     | Given
     | Held
     | Returned
+    | Found
+    | Plugged
+    | Dialed
     | Close
 )
 
@@ -301,7 +338,24 @@ class Drop(_Message, frozen=True, kw_only=True):
     n: int
 
 
-type ToHost = Ready | Began | Told | Ended | Heard | Answered | Want | Keep | Call | Drop
+class Lookup(_Message, frozen=True, kw_only=True):
+    """A confined cell asks for the addresses of a name. Answer: Found."""
+
+    n: int
+    host: Annotated[str, msgspec.Meta(max_length=255)]
+
+
+class Dial(_Message, frozen=True, kw_only=True):
+    """A confined cell asks for a connection. Answers: Plugged unless it is refused, and Dialed."""
+
+    n: int
+    address: Annotated[str, msgspec.Meta(max_length=64)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+type ToHost = (
+    Ready | Began | Told | Ended | Heard | Answered | Want | Keep | Call | Drop | Lookup | Dial
+)
 
 type Message = ToWorker | ToHost
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3.errors import NamespaceError, PyREPL3Error, WorkerDiedError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.asking import to_wire
-from pyrepl3.isolate.beginning import Wanted, begin
+from pyrepl3.isolate.beginning import Wanted, begin, open_network
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.guard import guard, stop_for
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
+    from pyrepl3.isolate.network.exchange import Resolve
     from pyrepl3.isolate.pool import Worker
     from pyrepl3.isolate.workdir import WorkdirWatch
     from pyrepl3.ports import Asker, Durability, Observer, Pace
@@ -49,7 +50,8 @@ class ProcessRunner:
     the latter are proved there, and ``unheld`` names those that do not hold. ``grace`` is the time in
     seconds that a worker which does not answer has until it is killed; one that answers has three times it.
     ``policy`` confines the worker, with ``workdir`` as its own directory; ``walls`` says what holds then.
-    ``strict``: no worker at all where a limit or a wall does not.
+    ``strict``: no worker at all where a limit or a wall does not. ``resolve`` finds the addresses of hosts
+    that the policy lists (None: as this process does).
 
     ``revive`` is awaited with a function that restores a snapshot, when a worker is replaced: it gives
     that the last epoch, and returns its number (0: there is none). ``when_died`` is told of a worker that
@@ -71,6 +73,7 @@ class ProcessRunner:
         policy: Policy | None = None,
         workdir: str = "",
         strict: bool = False,
+        resolve: Resolve | None = None,
     ) -> None:
         self.name = name
         self.revive: Callable[[Restorer], Awaitable[int]] | None = None
@@ -92,6 +95,7 @@ class ProcessRunner:
         self._ask = ask
         self._durability = durability
         self._tools = tools
+        self._network = None if policy is None else open_network(policy, resolve)
         self._grace = grace
         self._workdir: WorkdirWatch | None = None
         if limits is not None and (limits.workdir_bytes or limits.workdir_files):
@@ -283,6 +287,7 @@ class ProcessRunner:
                 ask=self._ask,
                 durability=self._durability,
                 tools=self._tools,
+                network=self._network,
             )
             link.when_over = self._over
             return link

@@ -102,7 +102,7 @@ class Wall(Record, frozen=True, kw_only=True):
 
     ``name``: ``"files"``, ``"network"``, ``"programs"``, ``"processes"``, ``"namespaces"``, ``"kernel"``,
     ``"powers"``, ``"end"``. ``stands``: whether the try failed, as it should. ``detail``: else what went
-    through, and why.
+    through, and why; or what was opened through it, by whom.
     """
 
     name: str

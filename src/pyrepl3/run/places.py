@@ -86,15 +86,20 @@ async def place_later() -> Place | None:
     return place
 
 
-def wait[T](future: Future[T], execution: Execution) -> T:
-    """The result of ``future``; a cell that is to stop raises meanwhile."""
+def wait[T](future: Future[T], execution: Execution | None, seconds: float | None = None) -> T:
+    """The result of ``future``; a cell that is to stop raises meanwhile. TimeoutError after ``seconds``."""
+    end = None if seconds is None else time.monotonic() + seconds
     while True:
+        left = _LOOK if end is None else min(_LOOK, end - time.monotonic())
         try:
-            return future.result(_LOOK)
+            return future.result(left)
         except TimeoutError:
             if future.done():
                 return future.result()
-        stop_if_asked(execution)
+            if left < _LOOK:
+                raise
+        if execution is not None:
+            stop_if_asked(execution)
 
 
 async def reach[T](future: Future[T]) -> T:

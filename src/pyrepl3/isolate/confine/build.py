@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrepl3.isolate.confine import landlock, places, rights, seccomp
 from pyrepl3.isolate.confine.system import machine
@@ -20,6 +20,8 @@ from pyrepl3.isolate.confine.walls import NAMES, Walls
 from pyrepl3.records import Wall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyrepl3.config import Policy
 
 _held: list[int] = []
@@ -53,8 +55,7 @@ def confine(policy: Policy, workdir: str, *, keep: int) -> tuple[Wall, ...]:
         )
     except OSError as error:
         failed["files"] = f"Landlock: {error.strerror}"
-    if not policy.subprocesses:
-        sys.addaudithook(_explain)
+    sys.addaudithook(_explain(policy))
     try:
         calls = seccomp.program(
             here, os.getpid(), subprocesses=policy.subprocesses, abi=landlock.version()
@@ -84,12 +85,33 @@ _STARTS = frozenset(
 )
 
 
-def _explain(event: str, args: tuple[object, ...]) -> None:
-    """Say what to do, before the kernel says no more than 'permission denied'. No wall by itself."""
-    if event in _STARTS:
-        raise PermissionError(
-            "this session is confined and starts no processes: "
-            "open_session(policy=Policy(subprocesses=True)) allows it"
-        )
-    if event == "socket.__new__" and args[1] not in (1, -1):  # AF_UNIX: of a pair
-        raise PermissionError("this session is confined and has no network")
+_NAMED = frozenset(("socket.getaddrinfo", "socket.gethostbyname"))
+
+
+def _explain(policy: Policy) -> Callable[[str, tuple[Any, ...]], None]:
+    """Says what to do, before the kernel says no more than 'permission denied'. No wall by itself."""
+    starts = frozenset() if policy.subprocesses else _STARTS
+    network = bool(policy.network)  # whose sockets say it themselves
+
+    def explain(event: str, args: tuple[Any, ...]) -> None:
+        if event in starts:
+            raise PermissionError(
+                "this session is confined and starts no processes: "
+                "open_session(policy=Policy(subprocesses=True)) allows it"
+            )
+        if network:
+            return
+        if (event == "socket.__new__" and args[1] not in (1, -1)) or (  # AF_UNIX: of a pair
+            event in _NAMED and _is_name(args[0])
+        ):
+            raise PermissionError(
+                "this session is confined and has no network: "
+                "open_session(policy=Policy(network=('example.org:443',))) lists hosts"
+            )
+
+    return explain
+
+
+def _is_name(host: object) -> bool:
+    """Whether a host would have to be looked up: addresses have no letters but those of numbers."""
+    return isinstance(host, str) and ":" not in host and any(c.isalpha() for c in host)

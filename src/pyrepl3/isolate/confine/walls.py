@@ -45,6 +45,7 @@ class Walls:
         self._subprocesses = policy.subprocesses
         self._read = [*policy.read, *policy.write]
         self._write = policy.write
+        self._listed = policy.network
 
     def probe(self, failed: dict[str, str]) -> tuple[Wall, ...]:
         """All walls. ``failed``: why one could not be built, for its detail."""
@@ -56,6 +57,8 @@ class Walls:
                 hole = f"it could not be tried: {error}"
             why = failed.get(name, "")
             detail = f"{hole} ({why})" if hole and why else hole
+            if name == "network" and self._listed and not hole:
+                detail = "but for " + ", ".join(self._listed) + ", to which the host connects"
             found.append(Wall(name=name, stands=not hole, detail=detail))
         return tuple(found)
 
