@@ -37,14 +37,14 @@ def read_endpoint(text: str) -> Endpoint:
     host, colon, digits = text.rpartition(":")
     if "/" in text:
         raise ValueError(f"{text!r} is no host and port: leave out the scheme and the path")
-    if not colon or (":" in host and not host.startswith("[")):
+    if not colon or (":" in host and not (host[0] == "[" and host[-1] == "]")):
         raise ValueError(f"{text!r} has no port, or no brackets around an IPv6 address: {_FORMS}")
     if not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 65536):
         raise ValueError(f"{text!r} has no port from 1 to 65535 at its end: {_FORMS}")
     port = int(digits)
     name = host.lower()
     if name.startswith("["):
-        return Endpoint(host=_read_address(text, name.strip("[]")), port=port, address=True)
+        return Endpoint(host=_read_address(text, name[1:-1]), port=port, address=True)
     if name == "localhost" or name.endswith(".localhost"):
         raise ValueError(f"{text!r}: write the address that is meant, '127.0.0.1:{port}'")
     below = name.startswith("*.")

@@ -122,6 +122,9 @@ def test_what_is_newer_or_of_x32_does_not_exist(machine, number):
         ("memfd_create", (), errno.ENOSYS),
         ("prctl", (1, 0), errno.EPERM),  # PDEATHSIG
         ("ioctl", (0, 0x5412), errno.EPERM),  # TIOCSTI
+        ("ioctl", (0, 0x5423), errno.EPERM),  # TIOCSETD
+        ("ioctl", (0, 0x8901), errno.EPERM),  # FIOSETOWN
+        ("ioctl", (0, 0x8912), errno.EPERM),  # SIOCGIFCONF
         ("fcntl", (3, 8, 1), errno.EPERM),  # F_SETOWN
         ("prlimit64", (1, 7), errno.EPERM),
         ("setpriority", (0, 1), errno.EPERM),
@@ -144,6 +147,8 @@ def test_what_leads_out_is_refused(answer, name, args, error):
         ("tgkill", (PID, PID + 1, 6)),
         ("prctl", (15,)),  # a thread's name
         ("ioctl", (0, 0x5413)),
+        ("ioctl", (0, 0x541B)),  # FIONREAD
+        ("ioctl", (0, 0x5421)),  # FIONBIO
         ("fcntl", (3, 3)),
         ("prlimit64", (0, 7)),
         ("prlimit64", (PID, 7)),

@@ -77,8 +77,14 @@ _NAMESPACES = 0x7E020000  # CLONE_NEW…, all that clone takes
 _UNIX, _STREAM, _KIND = 1, 1, 0xF
 # PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_MM, PR_SCHED_CORE, PR_SET_PTRACER
 _PRCTLS = (1, 4, 22, 35, 62, 0x59616D61)
-# TIOCSTI, TIOCLINUX, TIOCSETD: typing into a terminal, and the like; FIOSETOWN, SIOCSPGRP: signals to others
-_IOCTLS = (0x5412, 0x541C, 0x5423, 0x8901, 0x8902)
+_IOCTLS = (
+    0x5412,
+    0x541C,
+    0x5423,
+)  # TIOCSTI, TIOCLINUX, TIOCSETD: typing into a terminal, and the like
+# All of sockets: signals to others (FIOSETOWN, SIOCSPGRP), and what interfaces and addresses the host has,
+# which the pipe to it would tell.
+_OF_SOCKETS, _TYPE = 0x8900, 0xFF00
 _FCNTLS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: the same by files
 _OF_ITSELF = (  # the first argument is a process, 0 the caller
     "prlimit64 sched_setaffinity sched_setscheduler sched_setparam sched_setattr"
@@ -163,7 +169,17 @@ def rules(machine: str, pid: int, *, subprocesses: bool, abi: int) -> Mapping[in
         ],
     )
     add("prctl", _one_of(0, _PRCTLS, FORBIDDEN, ALLOW))
-    add("ioctl", _one_of(1, _IOCTLS, FORBIDDEN, ALLOW))
+    add(
+        "ioctl",
+        [
+            _argument(1),
+            *((_JUMP_EQUAL, 4 - at, 0, value) for at, value in enumerate(_IOCTLS)),
+            (_AND, 0, 0, _TYPE),
+            (_JUMP_EQUAL, 0, 1, _OF_SOCKETS),
+            _answer(FORBIDDEN),
+            _answer(ALLOW),
+        ],
+    )
     add("fcntl", _one_of(1, _FCNTLS, FORBIDDEN, ALLOW))
     add(  # of a process, this one: 0 is also a user, and all that runs as that
         "setpriority",

@@ -225,8 +225,8 @@ class Exchange:
                 self._unplug(line)
             return
         try:
+            _drop_pad(line)  # first: who hears that there is a connection may write at once
             self._answer(m.Dialed(n=n))
-            _drop_pad(line)
             line.carrying = Carrying(line.mine, tcp, self._traffic)
             with suppress(OSError, SpentError):
                 await line.carrying.run()

@@ -42,6 +42,16 @@ class _Made:
         self.told = False
         """Whether somebody who did not wait has been told what came of it."""
 
+    def settled(self) -> bool:
+        """Whether it is known what came of it."""
+        made = self.dialing.made
+        if not made.done():
+            poll = select.poll()
+            poll.register(self.fd, select.POLLOUT)
+            if poll.poll(0):  # the host's word is on its way
+                wait_for([made], _SOON)
+        return made.done()
+
     def error(self) -> OSError | None:
         """Why there is no connection; None where there is one. To be asked when it is done."""
         error = self.dialing.made.exception()
@@ -72,7 +82,7 @@ class Sockets:
         """As ``socket.connect``."""
         made = self._find(sock)
         if made is not None:
-            if not made.dialing.made.done():
+            if not made.settled():
                 raise OSError(errno.EALREADY, os.strerror(errno.EALREADY))
             if made.error() is None:
                 if made.told:
@@ -81,7 +91,7 @@ class Sockets:
                 return
         made = self._dial(sock, *address[:2])
         seconds = sock.gettimeout()
-        if seconds == 0 and not made.dialing.made.done():
+        if seconds == 0:
             raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
         try:
             wait(made.dialing.made, CURRENT.get(), seconds)
@@ -120,23 +130,17 @@ class Sockets:
     def peer(self, sock: Any) -> tuple[Any, ...]:
         """As ``socket.getpeername``."""
         made = self._find(sock)
-        if made is None or not made.dialing.made.done() or made.error() is not None:
+        if made is None or not made.settled() or made.error() is not None:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         return made.peer
 
     def pending_error(self, sock: Any) -> int:
         """What the option SO_ERROR says: what came of ``connect``, once."""
         made = self._find(sock)
-        if made is None or made.told:
+        if made is None or made.told or not made.settled():
             return 0
-        if not made.dialing.made.done():
-            poll = select.poll()
-            poll.register(made.fd, select.POLLOUT)
-            if not poll.poll(0):
-                return 0
-            wait_for([made.dialing.made], _SOON)
         made.told = True
-        error = made.error() if made.dialing.made.done() else None
+        error = made.error()
         return 0 if error is None else error.errno or errno.EIO
 
     def _find(self, sock: Any) -> _Made | None:
