@@ -33,7 +33,7 @@ def test_one_form_comes_of_what_is_written(text, endpoint):
         ("example.org:https", "from 1 to 65535"),
         ("example.org:0", "from 1 to 65535"),
         ("example.org:65536", "from 1 to 65535"),
-        ("example.org:４４３", "from 1 to 65535"),
+        ("example.org:\uff14\uff14", "from 1 to 65535"),
         ("https://example.org:443", "leave out the scheme"),
         ("example.org:443/path", "leave out the scheme"),
         ("10.0.0.0/8:443", "leave out the scheme"),

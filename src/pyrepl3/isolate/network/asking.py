@@ -86,6 +86,10 @@ class Asking:
 
     def take(self, message: m.Found | m.Plugged | m.Dialed, fd: int = -1) -> None:
         """The host has answered; ``fd`` came with it."""
+        if message.n not in self._lookups and message.n not in self._dialings:
+            if fd >= 0:  # to code that wrote to the pipe by itself
+                os.close(fd)
+            return
         match message:
             case m.Found(n=n, fault=fault):
                 found = self._lookups.pop(n)
