@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
+    from pyrepl3.isolate.cgroups import Leaf
     from pyrepl3.isolate.link import Link, Network
     from pyrepl3.isolate.network.exchange import Resolve
     from pyrepl3.isolate.pool import Pool, Worker
@@ -129,10 +130,15 @@ async def begin(
 
 
 async def _set_up(link: Link, setup: Setup, wanted: Wanted) -> Ready:
+    limits = wanted.limits
     try:
+        if limits is not None and (limits.memory is not None or limits.processes is not None):
+            link.leaf = await asyncio.to_thread(_enclose, link.worker.pid)
         link.post(setup)
         async with asyncio.timeout(_START):
             ready = await asyncio.shield(link.ready)
+        if limits is not None and (link.leaf is not None or "processes" in ready.unheld):
+            ready = await asyncio.to_thread(_limit, link.leaf, limits, ready)
         wanted.check(ready)
     except TimeoutError:
         link.end("it was not ready in time")
@@ -143,3 +149,36 @@ async def _set_up(link: Link, setup: Setup, wanted: Wanted) -> Ready:
     if wanted.policy is not None:
         link.lend(None if wanted.limits is None else wanted.limits.memory)
     return ready
+
+
+def _enclose(pid: int) -> Leaf | None:
+    """A cgroup with the worker in it, which has run nothing yet; None where there are none."""
+    from pyrepl3.isolate.cgroups import make_leaf  # noqa: PLC0415  only with such limits
+
+    leaf = make_leaf()
+    if leaf is not None:
+        try:
+            leaf.enter(pid)
+        except OSError:
+            leaf.end()
+            return None
+    return leaf
+
+
+def _limit(leaf: Leaf | None, limits: Limits, ready: Ready) -> Ready:
+    """What a cgroup holds no rlimit need hold: the superuser's processes have none."""
+    from pyrepl3.isolate.cgroups import why_not  # noqa: PLC0415  only with such limits
+
+    unheld = dict(ready.unheld)
+    why = why_not()
+    if leaf is not None:
+        try:
+            leaf.limit(limits)
+        except OSError as error:
+            why = str(error)
+        else:
+            unheld.pop("memory", None)
+            unheld.pop("processes", None)
+    if "processes" in unheld:
+        unheld["processes"] += f"; nor can a cgroup hold them: {why}"
+    return msgspec.structs.replace(ready, unheld=unheld)

@@ -7,6 +7,7 @@ cannot see (processor time), and for code that does not let it look.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyrepl3.errors import LimitExceededError
@@ -15,7 +16,7 @@ from pyrepl3.isolate.stopping import escalate
 from pyrepl3.run.usage import cpu_seconds, resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pyrepl3.config import Limits
     from pyrepl3.isolate.flight import Flight
@@ -32,7 +33,23 @@ def guard(link: Link, flight: Flight, limits: Limits, grace: float) -> None:
     def stop(error: LimitExceededError) -> None:
         stop_for(link, flight, error, grace)
 
+    if link.leaf is not None:
+        with suppress(OSError):
+            link.leaf.begin_cell()
     Guard(limits, flight, link.worker.pid, stop, link.end).start()
+
+
+def leave(link: Link, running: Iterable[Flight], limits: Limits | None) -> None:
+    """The worker is gone: say so where the kernel ended it for its memory, and remove its cgroup."""
+    leaf = link.leaf
+    if leaf is None or limits is None:
+        return
+    if limits.memory is not None and leaf.was_out_of_memory():
+        for flight in running:
+            flight.reason = flight.reason or LimitExceededError(
+                "memory", leaf.peak(), limits.memory
+            )
+    asyncio.get_running_loop().run_in_executor(None, leaf.end)
 
 
 def stop_for(link: Link, flight: Flight, error: LimitExceededError, grace: float) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from pyrepl3.isolate.cgroups import Leaf
     from pyrepl3.isolate.channel import Part
     from pyrepl3.isolate.flight import Flight
     from pyrepl3.isolate.network.exchange import Exchange
@@ -67,6 +68,8 @@ class Link:
         self.flights: dict[bytes, Flight] = {}
         self.ready: asyncio.Future[m.Ready] = asyncio.get_running_loop().create_future()
         self.gone = asyncio.Event()
+        self.leaf: Leaf | None = None
+        """The cgroup around it, where it has one."""
         self.when_over: Callable[[Flight], object] = lambda _: None
         self._when_lost = when_lost
         self._ask = ask

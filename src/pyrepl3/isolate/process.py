@@ -18,7 +18,7 @@ from pyrepl3.isolate.asking import to_wire
 from pyrepl3.isolate.beginning import Wanted, begin, open_network
 from pyrepl3.isolate.flight import Flight
 from pyrepl3.isolate.frames import FrameError
-from pyrepl3.isolate.guard import guard, stop_for
+from pyrepl3.isolate.guard import guard, leave, stop_for
 from pyrepl3.isolate.link import Link
 from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
@@ -357,6 +357,7 @@ class ProcessRunner:
         """The worker is gone."""
         what = link.describe()
         running = [flight for flight in link.flights.values() if not flight.over]
+        leave(link, running, self._limits)
         for flight in running:
             if flight.reason is not None:
                 flight.fail(flight.reason)
