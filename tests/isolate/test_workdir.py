@@ -146,7 +146,10 @@ async def test_what_goes_on_between_two_cells_ends_the_worker_and_the_next_cell_
     async with opened(workdir_bytes=20 * MiB) as session:
         await session.run("kept = 41")
         gone = await _worker(session)
-        source = f"import threading\ndef fill():\n    source = {FILL!r}\n    exec(source, {{}})\n"
+        slowly = FILL.replace("    n += 1", "    n += 1; time.sleep(0.02)").replace(
+            "os", "os, time", 1
+        )
+        source = f"import threading\ndef fill():\n    exec({slowly!r}, {{}})\n"
         await session.run(source + "threading.Thread(target=fill, daemon=True).start()")
         await gone.wait()
         seen = []
