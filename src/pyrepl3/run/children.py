@@ -120,13 +120,17 @@ class Child:
             while not self._over:
                 data = os.read(self.fd, 1 << 20)
                 self._data += data
-                self._over = not data
+                # Not at the end of the pipe only: that comes when the process is gone, milliseconds later.
+                self._over = not data or self._is_whole()
         return self._over
+
+    def _is_whole(self) -> bool:
+        size = int.from_bytes(self._data[:_HEAD])
+        return size > 0 and len(self._data) == _HEAD + size
 
     def result(self) -> tuple[Any, str, float, float] | None:
         """After ``over``: its value, what it has printed, its seconds, and those of a processor; or None."""
-        size = int.from_bytes(self._data[:_HEAD])
-        if size == 0 or len(self._data) != _HEAD + size:
+        if not self._is_whole():
             return None
         with memoryview(self._data)[_HEAD:] as data:
             found: tuple[Any, str, float, float] = _Reader(io.BytesIO(data), self._shared).load()
@@ -159,6 +163,7 @@ class Family:
         self._execution = execution
         self._limits = children.limits
         self._live: list[Child] = []
+        self._leaving: list[Child] = []  # said all, and may not be gone yet
         self._spent = 0.0  # seconds of processors, by children that are over
         self._began = time.process_time()
         self._before = resident_bytes() or 0
@@ -190,10 +195,10 @@ class Family:
     def end(self, child: Child) -> tuple[Any, str, float] | None:
         """What ``child``, which is over, has come to: its value, what it has printed, its seconds."""
         self._live.remove(child)
+        self._leaving.append(child)
         found = None
         with suppress(Exception):  # it does not load: less memory is there, say
             found = child.result()
-        child.close()
         if found is None:
             return None
         value, text, seconds, cpu = found
@@ -213,7 +218,7 @@ class Family:
         live, self._live = self._live, []
         for child in live:
             child.kill()
-        for child in live:
+        for child in (*live, *self._leaving):
             child.close()
 
     def _look(self) -> None:

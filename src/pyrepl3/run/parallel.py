@@ -154,7 +154,9 @@ class _Driver:
             for at in range(len(self._parts)):
                 for late in sorted(self._due.pop(at, ())):
                     self._prove(at, late)
-                self._begin(at, idle=self._split.statements[at].awaits)
+                child = self._computing.get(at)
+                if child is None or not child.over():  # else this process computes the next one itself
+                    self._begin(at, idle=self._split.statements[at].awaits)
                 value = await self._step(at, loop)
                 self._proofs.pop(at, None)
             return value
