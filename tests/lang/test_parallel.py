@@ -280,7 +280,7 @@ COMPUTES = {
     "stack(9)": "loops",
     "root(2.0)": "",
     "same(items)": "mutable",
-    "sum(i for i in range(9))": "loops",
+    "sum(i for i in range(9))": "",
     "len(items) + n": "mutable",
 }
 
@@ -359,6 +359,9 @@ def test_what_is_computed_in_a_process_of_its_own_is_explained(apart):
         "it awaits nothing: nothing else that takes long is known to go beside it",
         "proved to show nowhere; in a process of its own, unless it took less than 20 ms before",
     ]
+    listed = explain_parallel("a = [fib(n) for n in (1, 2)]", apart, text_of=text_of, apart=None)
+    assert [(one.early, one.apart) for one in listed.statements] == [(False, True)]
+    assert listed.statements[0].why.startswith("proved to show nowhere; its items in")
     here = explain_parallel(source, apart, text_of=text_of, apart="only one processor")
     assert here.early == ()
     assert here.statements[1].why.endswith("holds this thread; only one processor")

@@ -126,38 +126,53 @@ async def ended(pids: list[int]) -> None:
 # --- laws ---------------------------------------------------------------------------------------------
 
 LAWS = {
-    "values": ("a = spin(5)\nb = spin(6)\nc = give('x')\nd = give((1.5, b'y', None, True))", 3),
+    "values": ("a = spin(5)\nb = spin(6)\nc = give('x')\nd = give((1.5, b'y', None, True))", True),
     "containers": (
         "a = spin(5)\nb = give({'k': [1, (2,)], 'l': 2j})\nc = give([range(3), -0.0])",
-        2,
+        True,
     ),
-    "a tail": ("a = spin(5)\nspin(7)", 1),
-    "targets": ("a = spin(5)\nb, *c = many(4)\nd = e = give([1])\nd is e", 2),
-    "output": ("a = loud(1)\nprint('between')\nb = loud(2)\nloud(3)", 2),
-    "the first error": ("a = loud(1)\nb = fail(2)\nc = fail(3)\nd = loud(4)", 2),
-    "an error above": ("a = spin(3)\nb = loud(1)\nc = 1 / 0\nd = loud(2)", 2),
-    "a deep one": ("a = spin(3)\nb = deep(1)\nc = 1", 1),
-    "a warning": ("a = spin(3)\nb = tilts(1)\nc = tilts(2)", 2),
-    "inputs bound between": ("a = spin(3)\nbase = 5\nb = size()\nc = size()", 1),
-    "inputs changed between": ("a = spin(3)\nshown(9)\nb = size()\nc = size()", 1),
+    "a tail": ("a = spin(5)\nspin(7)", True),
+    "targets": ("a = spin(5)\nb, *c = many(4)\nd = e = give([1])\nd is e", True),
+    "output": ("a = loud(1)\nprint('between')\nb = loud(2)\nloud(3)", True),
+    "the first error": ("a = loud(1)\nb = fail(2)\nc = fail(3)\nd = loud(4)", True),
+    "an error above": ("a = spin(3)\nb = loud(1)\nc = 1 / 0\nd = loud(2)", True),
+    "a deep one": ("a = spin(3)\nb = deep(1)\nc = 1", True),
+    "a warning": ("a = spin(3)\nb = tilts(1)\nc = tilts(2)", True),
+    "inputs bound between": ("a = spin(3)\nbase = 5\nb = size()\nc = size()", True),
+    "inputs changed between": ("a = spin(3)\nshown(9)\nb = size()\nc = size()", True),
     "functions changed between": (
         "a = spin(3)\nexec('def size(): return 0')\nb = size()\nc = spin(4)",
-        0,
+        False,
     ),
-    "one after the other": ("a = spin(3)\nb = spin(a)\nc = spin(b)\nd = spin(c)", 0),
+    "one after the other": ("a = spin(3)\nb = spin(a)\nc = spin(b)\nd = spin(c)", False),
     "what is shared": (
         "a = spin(3)\nb = give(items)\nc = give([table, items])\n(b is items, c[0] is table, c[1] is b)",
-        2,
+        True,
     ),
-    "sets keep their order": ("a = spin(3)\nb = words(40)\nc = words(1)\nlist(b)", 2),
-    "a nan is itself": ("a = spin(3)\nb = nan()\n(b[0] is b[1], b.index(b[1]))", 1),
-    "an object": ("a = spin(3)\nb = give(odd)\nb is odd", 0),
+    "sets keep their order": ("a = spin(3)\nb = words(40)\nc = words(1)\nlist(b)", True),
+    "a nan is itself": ("a = spin(3)\nb = nan()\n(b[0] is b[1], b.index(b[1]))", True),
+    "an object": ("a = spin(3)\nb = give(odd)\nb is odd", False),
     "with awaits": (
         "import asyncio\na = spin(3)\nawait asyncio.sleep(0)\nb = spin(4)\nc = loud(1)\nd = loud(2)",
-        3,
+        True,
     ),
-    "a return": ("a = spin(3)\nreturn spin(4)", 0),
-    "no calls": ("a = 1\nb = a\nc = [a, b]", 0),
+    "items": (
+        "a = [spin(n) for n in range(9) if n % 2]\nb = [spin(n) + m for n in (1, 2) for m in items]",
+        True,
+    ),
+    "items written out": (
+        "a, b = spin(3), spin(4)\nc = [loud(1), give(items), spin(5)]\nc[1] is items",
+        True,
+    ),
+    "items that print": ("[loud(n) for n in range(5)]", True),
+    "items that fail": ("a = [fail(n and n - 3) for n in (0, 3, 4, 5)]", True),
+    "few items": (
+        "a = [spin(n) for n in (1,)]",
+        False,
+    ),
+    "items of an iterator": ("a = [spin(n) + m for n, m in enumerate(items)]", True),
+    "a return": ("a = spin(3)\nreturn spin(4)", False),
+    "no calls": ("a = 1\nb = a\nc = [a, b]", False),
 }
 
 
@@ -212,8 +227,7 @@ def test_what_children_compute_is_what_would_have_been_computed(bench, loop_of_m
     source, expected = LAWS[law]
     (in_order, at_once), forks = loop_of_module.run(both(bench, source))
     assert at_once == in_order
-    assert forks >= expected
-    assert expected or not forks
+    assert (forks > 0) == expected
 
 
 TARGETS = st.sampled_from(["v", "w", "x"])
@@ -226,6 +240,8 @@ CALLS = st.one_of(
     st.builds("many({})".format, NUMBERS),
     st.just("size()"),
     st.builds("[spin(i) for i in range({})]".format, NUMBERS),
+    st.builds("[loud(i) for i in range({})]".format, NUMBERS),
+    st.builds("[fail(0), loud({}), give(items)]".format, NUMBERS),
     st.builds("fail({})".format, st.sampled_from([0, 0, 0, 1])),
 )
 COMPUTING = st.one_of(
@@ -271,7 +287,7 @@ async def test_only_what_may_take_long_goes_to_a_child():
         assert await forks("spin(3)") >= 1  # nobody knows how long it takes
         assert await forks("spin(3)") == 0  # less than a child does
         assert await forks("spin(1_000_000)") == 1  # seen in the first statement
-        assert await forks("spin(1_000_000)") == 2
+        assert await forks("spin(1_000_000)") >= 1
         assert await forks("size()") >= 1
         assert await forks("len(items)") == 0  # no loop: in order until it was seen to take long
         assert await forks("sum(range(3_000_000))") == 1

@@ -54,6 +54,10 @@ def independent[F: Callable[..., Any]](function: F) -> F:
     return function
 
 
+LISTS = (ast.List, ast.Tuple, ast.ListComp)
+"""Expressions that may be computed in pieces, by items."""
+
+
 class Statement:
     """A top-level statement: ``value`` is the expression that may begin early, if there is one.
 
@@ -201,6 +205,9 @@ def explain_parallel(
                     why = _why_here(statement, proof, apart, early=early, beside=beside)
                     early = not why
                     after = after if early else 0
+                    pieces = not early and apart is None and proof.plain and at in long
+                    if pieces and isinstance(statement.value, LISTS):
+                        why = "proved to show nowhere; its items" + _APART[1:]
                     why = why or _explain(proof, early=True, after=after) + _APART
                 else:
                     why = _explain(proof, early=early, after=after)
@@ -210,11 +217,11 @@ def explain_parallel(
                 end_line=node.end_lineno or node.lineno,
                 early=early,
                 after=after,
-                apart=early and statement.apart,
+                apart=statement.apart and why.startswith("proved"),
                 why=why,
             )
         )
-    alone = sum(one.early for one in told) == 0
+    alone = sum(one.early or one.apart for one in told) == 0
     return ParallelReport(statements=tuple(told), why="nothing can begin early" if alone else "")
 
 

@@ -105,8 +105,8 @@ class ParallelStatement(Record, frozen=True, kw_only=True):
     """What of a top-level statement may begin early. ``line`` and ``end_line`` (from 1) are the cell's.
 
     ``early``: its awaits, or what it computes, may begin before the statements above it are done, but for
-    those up to line ``after`` (0: with the cell). ``apart``: it is computed in a process of its own, where
-    that may pay. ``why``: what that stands on, or why not.
+    those up to line ``after`` (0: with the cell). ``apart``: it, or items of it, are computed in processes
+    of their own, where that may pay. ``why``: what that stands on, or why not.
     """
 
     line: int

@@ -84,7 +84,7 @@ class Children:
         return None
 
     def is_worth(self, key: object, proof: Proof) -> bool:
-        """Whether to compute it in a child: it took long; or nobody knows, and there is a loop in it."""
+        """Whether to compute it in a child: it took long; or nobody knows, and a function loops in it."""
         known = self._seconds.get(key)
         return proof.loops if known is None else known >= WORTH
 

@@ -14,24 +14,20 @@ await, too.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextvars
 import linecache
-import sys
 import time
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyrepl3.lang.parallel import MOST, Split, remembering
+from pyrepl3.lang.parallel import LISTS, MOST, Split, remembering
 from pyrepl3.lang.parse import parse
 from pyrepl3.lang.proof import prove
 from pyrepl3.lang.proof.inputs import MISSING, Proof, Refused
-from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.lanes import LANE, Lane, LaneSink
-from pyrepl3.run.output import OutRouter
 from pyrepl3.run.parts import Part
 from pyrepl3.run.scopes import SCOPE, Scope
 from pyrepl3.run.sources import is_cell
@@ -41,7 +37,8 @@ if TYPE_CHECKING:
 
     from pyrepl3.lang.compile import CompiledCell
     from pyrepl3.lang.proof.functions import Seen
-    from pyrepl3.run.children import Child, Children, Family
+    from pyrepl3.run.children import Children
+    from pyrepl3.run.computing import Computing
     from pyrepl3.run.evaluator import Run
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.sources import Sources
@@ -51,7 +48,6 @@ _clock = time.perf_counter
 _COROUTINE = 0x80  # CO_COROUTINE
 _OUTER = "async def run():\n    return await 'pyrepl3: the cell'"
 _OUTER_PLAIN = "def run():\n    cell = 'pyrepl3: the cell'\n    return cell()"
-_TICK = 0.05  # seconds between two looks at whether the cell is to stop
 
 
 def text_of(code: CodeType) -> str:
@@ -74,19 +70,21 @@ def split_run(execution: Execution, run: Run, sources: Sources, children: Childr
     split = Split(tree)
     if children is not None and (cell.background or children.why_not()):
         children = None
-    heavy = [one for one in split.statements if one.value is not None and one.apart and one.calls]
-    awaits = [one for one in split.statements if one.value is not None and not one.apart]
-    if len(split.statements) < 2 or (not awaits and (children is None or len(heavy) < 2)):
+    awaits = [one for one in split.statements if one.awaits]
+    heavy = [one for one in split.statements if one.apart and one.calls]
+    lists = [one for one in heavy if isinstance(one.value, LISTS)]
+    several = len(split.statements) > 1
+    if not (several and awaits) and (children is None or not (lists or (several and heavy[1:]))):
         return run
     parts = [
         Part(each, at, cell.filename, compiled.flags) for at, each in enumerate(split.statements)
     ]
-    family = None
+    computing = None
     if children is not None and heavy:
-        from pyrepl3.run.children import Family  # noqa: PLC0415  not everywhere there are any
+        from pyrepl3.run.computing import Computing  # noqa: PLC0415  not everywhere there are children
 
-        family = Family(children, execution)
-    driver = _Driver(execution, namespace, split, parts, family, children)
+        computing = Computing(execution, namespace, split.statements, parts, children)
+    driver = _Driver(execution, namespace, split, parts, computing)
     nested: tuple[CodeType, ...] = ()
     if compiled.nested:  # functions that are made in the parts, not in the whole
         nested = tuple(code for part in parts for code in part.nested)
@@ -115,22 +113,19 @@ class _Driver:
         namespace: dict[str, Any],
         split: Split,
         parts: list[Part],
-        family: Family | None,
-        children: Children | None,
+        computing: Computing | None,
     ) -> None:
         self._execution, self._namespace = execution, namespace
         self._split, self._parts = split, parts
-        self._family, self._children = family, children
+        self._computing = computing
         self._define = remembering(text_of)
         self._seen: Seen = {}
         self._lanes: dict[int, Lane] = {}
-        self._computing: dict[int, Child] = {}
-        self._keys: dict[int, object] = {}
         self._proofs: dict[int, Proof] = {}
         """Of statements whose turn has not come: what is known to change nothing, early or not."""
         self._due: dict[int, list[int]] = {}
         for at, statement in enumerate(split.statements):
-            if statement.value is not None and (family is not None or not statement.apart):
+            if statement.awaits or (statement.apart and computing is not None):
                 place = split.first_place(at, statement.reads)
                 self._due.setdefault(place, []).append(at)
 
@@ -145,7 +140,9 @@ class _Driver:
         raise AssertionError("unreachable: nothing was awaited")
 
     async def _run(self, loop: asyncio.AbstractEventLoop | None) -> Any:
-        execution = self._execution
+        execution, computing = self._execution, self._computing
+        if computing is not None:
+            computing.loop = loop
         sink = execution.sink
         if sink is not None and loop is not None:
             execution.sink = LaneSink(sink)  # type: ignore[assignment]  # all that a sink does
@@ -154,23 +151,23 @@ class _Driver:
             for at in range(len(self._parts)):
                 for late in sorted(self._due.pop(at, ())):
                     self._prove(at, late)
-                child = self._computing.get(at)
-                if child is None or not child.over():  # else this process computes the next one itself
+                # Where its value is there this process computes the next one itself.
+                if computing is None or not computing.is_over(at):
                     self._begin(at, idle=self._split.statements[at].awaits)
-                value = await self._step(at, loop)
+                value = await self._step(at)
                 self._proofs.pop(at, None)
             return value
         finally:
-            if self._family is not None:
-                self._family.close()
+            if computing is not None:
+                computing.close()
             await self._drop_all()
             execution.sink = sink
 
-    async def _step(self, at: int, loop: asyncio.AbstractEventLoop | None) -> Any:
+    async def _step(self, at: int) -> Any:
         """One statement in its turn. Returns its value, if it is an expression at the end."""
         part, names = self._parts[at], self._namespace
         proof = self._proofs.get(at)
-        lane, child = self._lanes.pop(at, None), self._computing.get(at)
+        lane = self._lanes.pop(at, None)
         if lane is not None and proof is not None:
             if proof.holds(self._look):
                 lane.open()
@@ -181,8 +178,11 @@ class _Driver:
                 part.bind(value, names)
                 return value if part.tail else None
             await _drop([lane])
-        if child is not None and proof is not None:
-            found = await self._take(at, child, proof, loop)
+        computing = self._computing
+        if computing is not None and proof is not None:
+            found = await computing.take(
+                at, lambda: proof.holds(self._look), proof, lambda: self._begin(at, idle=True)
+            )
             if found is not None:
                 part.bind(found[0], names)
                 return found[0] if part.tail else None
@@ -199,8 +199,8 @@ class _Driver:
         finally:
             if token is not None:
                 SCOPE.reset(token)
-        if self._children is not None and proof is not None and at in self._keys:
-            self._children.note(self._key(at, proof), _clock() - begun)
+        if computing is not None and proof is not None and not awaits:
+            computing.note(at, proof, _clock() - begun)
         return value
 
     def _scope(self, at: int) -> Scope | None:
@@ -236,48 +236,25 @@ class _Driver:
     def _begin(self, at: int, *, idle: bool = False) -> None:
         """Begin what may begin before statement ``at``; ``idle``: this process is going to wait."""
         stretch: int | None = None
-        busy = False
+        busy, computing = False, self._computing
         for late in sorted(self._proofs):
             proof, awaits = self._proofs[late], self._split.statements[late].awaits
-            begun = late in self._lanes or late in self._computing
-            if late > at and not begun and not proof.holds(self._look):
-                del self._proofs[late]
-                self._due.setdefault(at + 1, []).append(late)
-                continue
-            if late > at and not begun and (awaits or self._may_compute(late, proof, busy, idle)):
-                if proof.mutable or not awaits:
-                    if stretch is None:
-                        stretch = self._find_stretch(at)
-                    if late >= stretch:
-                        continue
-                self._start(late, proof)
-            busy = busy or awaits or late in self._computing or self._is_heavy(late, proof)
-
-    def _is_heavy(self, at: int, proof: Proof) -> bool:
-        statement = self._split.statements[at]
-        if self._children is None or statement.awaits or not statement.calls:
-            return False
-        return self._children.is_worth(self._key(at, proof), proof)
-
-    def _may_compute(self, at: int, proof: Proof, busy: bool, idle: bool) -> bool:  # noqa: FBT001
-        """Whether to compute it in a child: it is long, and something else would go on beside it."""
-        return (
-            busy
-            and proof.plain
-            and self._family is not None
-            and self._family.room(idle=idle) > 0
-            and self._is_heavy(at, proof)
-        )
-
-    def _key(self, at: int, proof: Proof) -> object:
-        """What a computation is known by: the functions that it calls, or its text."""
-        key = self._keys.get(at)
-        if key is None:
-            value = self._split.statements[at].value
-            assert value is not None
-            codes = tuple(parts[0] for _, parts in proof.codes)
-            key = self._keys[at] = codes or ast.unparse(value)
-        return key
+            here = late in self._lanes or (computing is not None and computing.has(late))
+            if late > at and not here:
+                if not proof.holds(self._look):
+                    del self._proofs[late]
+                    self._due.setdefault(at + 1, []).append(late)
+                    continue
+                # One that only computes begins where something else goes on beside it.
+                may = awaits or (
+                    busy and computing is not None and computing.may_begin(late, proof, idle=idle)
+                )
+                if may and (proof.mutable or not awaits):  # nothing unknown is to run beside it
+                    stretch = self._find_stretch(at) if stretch is None else stretch
+                    may = late < stretch
+                if may:
+                    self._start(late, proof)
+            busy = busy or awaits or (computing is not None and computing.is_heavy(late, proof))
 
     def _find_stretch(self, at: int) -> int:
         """The first statement from ``at`` on of which it is not known what it changes."""
@@ -292,10 +269,8 @@ class _Driver:
     def _start(self, at: int, proof: Proof) -> None:
         code = self._parts[at].value
         if not self._split.statements[at].awaits:
-            assert self._family is not None
-            child = self._family.begin(code, self._namespace, proof)
-            if child is not None:
-                self._computing[at] = child
+            if self._computing is not None:
+                self._computing.begin(at, proof)
             return
         if len(self._lanes) >= MOST:
             return
@@ -313,52 +288,6 @@ class _Driver:
             context=context,
         )
         self._lanes[at] = lane
-
-    # --- what children compute ----------------------------------------------------------------------
-
-    async def _take(
-        self, at: int, child: Child, proof: Proof, loop: asyncio.AbstractEventLoop | None
-    ) -> tuple[Any] | None:
-        """The value that ``child`` has computed, and what it has printed told; None: compute it here."""
-        family, children = self._family, self._children
-        assert family is not None
-        assert children is not None
-        while not child.over():
-            self._begin(at, idle=True)
-            await self._wait(child, loop)
-        del self._computing[at]
-        found = family.end(child)
-        if found is None or not proof.holds(self._look):
-            return None
-        value, text, seconds = found
-        children.note(self._key(at, proof), seconds)
-        if text:
-            out = sys.stdout
-            if not isinstance(
-                out, OutRouter
-            ):  # whose write may do anything, and be seen by its frames
-                return None
-            out.write(text)
-        return (value,)
-
-    async def _wait(self, child: Child, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Wait until a child has said something, or the cell is to stop."""
-        assert self._family is not None
-        waiting = [one for one in self._computing.values() if not one.over()]
-        if child not in waiting:
-            return
-        if loop is None:
-            stop_if_asked(self._execution)
-            self._family.wait(waiting, _TICK)
-            return
-        woken = asyncio.Event()
-        for one in waiting:
-            loop.add_reader(one.fd, woken.set)
-        try:
-            await woken.wait()
-        finally:
-            for one in waiting:
-                loop.remove_reader(one.fd)
 
     async def _drop_all(self) -> None:
         lanes = list(self._lanes.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cached_property
+from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pyrepl3.lang.quiet import quiet
 if TYPE_CHECKING:
     from pyrepl3.lang.parallel import Statement
 
+_MOST_ITEMS = 100_000
 _HOLE = "pyrepl3: the value of a statement that began early"
 
 
@@ -43,6 +45,41 @@ class Part:
         assert value is not None
         return self._compile(ast.Expression(value))
 
+    def pieces(self, names: dict[str, Any], most: int) -> list[CodeType]:
+        """Its expression as pieces, at most so many: each gives a list, and all in a row are the value.
+
+        For a list or tuple that is written out, and for a list comprehension, whose first iterable is
+        evaluated. [] for what has no such pieces.
+        """
+        value = self._statement.value
+        match value:
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):
+                if any(isinstance(part, ast.Starred) for part in parts):
+                    return []
+                size = -(-len(parts) // most) or 1
+                lists = [parts[at : at + size] for at in range(0, len(parts), size)]
+                return [
+                    self._compile(
+                        ast.Expression(ast.copy_location(ast.List(one, ast.Load()), value))
+                    )
+                    for one in lists
+                ]
+            case ast.ListComp(elt=element, generators=[ast.comprehension() as first, *others]):
+                items = _sliceable(eval(self._compile(ast.Expression(first.iter)), names))  # noqa: S307
+                size = -(-len(items) // most) or 1
+                hole = ast.copy_location(ast.Constant(_HOLE), first.iter)
+                loop = ast.comprehension(first.target, hole, first.ifs, first.is_async)
+                whole = ast.copy_location(ast.ListComp(element, [loop, *others]), value)
+                code = self._compile(ast.Expression(whole))
+                return [_fill(code, items[at : at + size]) for at in range(0, len(items), size)]
+            case _:
+                return []
+
+    def join(self, lists: list[list[Any]]) -> object:
+        """The value, of what its pieces give."""
+        every = [item for one in lists for item in one]
+        return tuple(every) if isinstance(self._statement.value, ast.Tuple) else every
+
     @property
     def nested(self) -> list[CodeType]:
         """The code in its code."""
@@ -60,8 +97,7 @@ class Part:
         hole = ast.copy_location(ast.Constant(_HOLE), self._statement.value or targets[0])
         binding = ast.copy_location(ast.Assign(targets, hole), self._statement.node)
         code = self._compile(ast.Module([binding], []))
-        consts = tuple(value if const == _HOLE else const for const in code.co_consts)
-        eval(code.replace(co_consts=consts), names)  # noqa: S307  running code is what this is for
+        eval(_fill(code, value), names)  # noqa: S307  running code is what this is for
 
     def _compile(self, tree: ast.Module | ast.Expression) -> CodeType:
         mode = "eval" if isinstance(tree, ast.Expression) else "exec"
@@ -69,6 +105,20 @@ class Part:
         with quiet():  # what the whole was compiled with has told them
             code: CodeType = compile(tree, self._filename, mode, flags, dont_inherit=True)
         return code
+
+
+def _fill(code: CodeType, value: object) -> CodeType:
+    return code.replace(
+        co_consts=tuple(value if const == _HOLE else const for const in code.co_consts)
+    )
+
+
+def _sliceable(items: Any) -> Any:
+    """``items``, or a list of them; () where they are too many to be looked at."""
+    if type(items) in (range, list, tuple, str):
+        return items
+    found = list(islice(items, _MOST_ITEMS + 1))
+    return found if len(found) <= _MOST_ITEMS else ()
 
 
 def nested_in(code: CodeType) -> list[CodeType]:

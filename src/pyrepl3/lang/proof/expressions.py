@@ -166,7 +166,7 @@ class Expressions:
     ) -> bool:
         outer, fresh = self.locals, self.fresh
         self.locals = dict(outer or {})
-        self._proof.loops = True
+        self._proof.loops = self._proof.loops or bool(self._above)
         try:
             for generator in node.generators:
                 if generator.is_async:

@@ -50,7 +50,7 @@ class Proof:
         self.mutable = False
         self.declared = False
         self.loops = False
-        """It has a loop in it, or calls itself: it may take its time."""
+        """A function that it calls has a loop in it, or calls itself: it may take its time."""
         self.plain = False
         """Its value is made of numbers, texts and builtin containers, and nothing else."""
 
