@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 if sys.platform == "linux":
+    from pyrepl3.isolate import workdir
     from pyrepl3.isolate.workdir import ENTRY, measure
 
 ENDLESS = float("inf"), float("inf")
@@ -160,7 +161,8 @@ async def test_what_goes_on_between_two_cells_ends_the_worker_and_the_next_cell_
 
 
 @pytest.mark.slow
-async def test_trying_again_and_again_gets_nowhere():
+async def test_trying_again_and_again_gets_nowhere(monkeypatch):
+    monkeypatch.setattr(workdir, "_ROOM", 64 * MiB)
     async with opened(workdir_bytes=MiB) as session:
         kinds = []
         for n in range(40):

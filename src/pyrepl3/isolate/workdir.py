@@ -30,7 +30,8 @@ _DEEPEST = 128  # levels of directories
 _BUSY, _IDLE = 0.05, 0.25  # seconds between two looks, while a cell runs and while none does
 _SHARE = 5  # it takes no more than a fifth of the time
 _SLACK = 32 * 1024 * 1024  # bytes above the limit that end a worker at once
-_ROOM = 64 * 1024 * 1024  # bytes beside twice the limit; beyond, no cell runs any more
+_ROOM = 1024 * 1024 * 1024
+"""Bytes beside twice the limit; beyond, no cell runs any more. A disk takes as much in half a second."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -116,7 +117,7 @@ class WorkdirWatch:
     """Looks after one session's workdir, from worker to worker. On the runner's loop.
 
     ``stop`` is called for a cell that runs while the limit is exceeded. What is above the limit already stays
-    until cells remove it: they run, and may not make it grow. Above twice the limit none runs any more.
+    until cells remove it: they run, and may not make it grow. Above twice the limit and a GiB none runs.
     """
 
     def __init__(
