@@ -23,6 +23,9 @@ SHARE_FROM = 64 * 1024
 PIECE = 64 * 1024  # bytes a read: more would be mapped anew each time
 _FDS = 4  # file descriptors that may be under way at once: a frame has one at most
 _SPACE = socket.CMSG_SPACE(4 * _FDS) if hasattr(socket, "CMSG_SPACE") else 0
+# Plain numbers: each use of an enum's own would be two calls.
+_TRUNCATED = int(getattr(socket, "MSG_CTRUNC", 0))
+_NO_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 _BATCH = 512  # buffers a writev call; the kernel takes 1024
 
 type Part = bytes | bytearray | memoryview
@@ -47,7 +50,8 @@ class Channel:
         self._fds: deque[int] = deque()
         # Reentrant: a signal handler or a __del__ may send while this thread does.
         self._lock = threading.RLock()
-        self._rest: deque[tuple[memoryview, int | None]] = deque()
+        self._rest: deque[tuple[bytes | memoryview, int | None]] = deque()
+        self._sending = False
         self.unsent = 0
         """Bytes that the other end has not taken yet."""
         self._closed = False
@@ -83,9 +87,9 @@ class Channel:
                 if fd is not None:
                     os.close(fd)
                 raise BrokenPipeError("the channel is closed")
-            self._rest.append((memoryview(data), fd))
+            self._rest.append((data, fd))
             self.unsent += len(data)
-            return self.flush()
+            return self._flush()
 
     def send_spare(self, most: int | None) -> bool:
         """Give the other end memory that it may fill: a confined one can have none by itself.
@@ -100,9 +104,9 @@ class Channel:
             if self._closed:
                 os.close(fd)
                 return True
-            self._rest.append((memoryview(SPARE), fd))
+            self._rest.append((SPARE, fd))
             self.unsent += len(SPARE)
-            return self.flush()
+            return self._flush()
 
     def take_spares(self) -> None:
         """From now on the other end, which is trusted, may send spares and hand over descriptors."""
@@ -117,6 +121,13 @@ class Channel:
     def flush(self) -> bool:
         """Send what is left. Whether nothing is left. Raises OSError where nobody listens."""
         with self._lock:
+            return self._flush()
+
+    def _flush(self) -> bool:
+        if self._sending:  # by a signal handler, in the midst of it: that goes on below
+            return False
+        self._sending = True
+        try:
             while self._rest:
                 data, fd = self._rest[0]
                 try:
@@ -132,8 +143,10 @@ class Channel:
                 if sent == len(data):
                     self._rest.popleft()
                 else:
-                    self._rest[0] = data[sent:], None
-            return True
+                    self._rest[0] = memoryview(data)[sent:], None
+        finally:
+            self._sending = False
+        return True
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -143,9 +156,7 @@ class Channel:
         Raises EOFError when the other end is closed, BlockingIOError, FrameError for what is no message.
         """
         try:
-            data, ancillary, flags, _ = self.sock.recvmsg(
-                PIECE, _SPACE, 0 if wait else socket.MSG_DONTWAIT
-            )
+            data, ancillary, flags, _ = self.sock.recvmsg(PIECE, _SPACE, 0 if wait else _NO_WAIT)
         except ConnectionError as error:
             raise EOFError from error
         for level, kind, content in ancillary:
@@ -153,9 +164,9 @@ class Channel:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
-        if flags & socket.MSG_CTRUNC and self._spares is not None:
+        if flags & _TRUNCATED and self._spares is not None:
             self._fds.append(-1)  # this process may have no more of them
-        elif flags & socket.MSG_CTRUNC or len(self._fds) > _FDS:
+        elif flags & _TRUNCATED or len(self._fds) > _FDS:
             raise FrameError("more file descriptors than messages")
         if not data:
             raise EOFError

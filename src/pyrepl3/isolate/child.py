@@ -44,10 +44,11 @@ from pyrepl3.run.tools import Calls, make_functions
 from pyrepl3.snapshot.process import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
 
     from pyrepl3.config import Policy
     from pyrepl3.isolate.channel import Part
+    from pyrepl3.isolate.listening import Later
     from pyrepl3.isolate.network.asking import Asking
     from pyrepl3.records import Delta, Question, Wall
 
@@ -195,11 +196,11 @@ class _Worker:
             traceback.print_exception(error)
         end_group()
 
-    def _take(self, head: bytes, parts: memoryview) -> Callable[[], object] | None:
+    def _take(self, head: bytes, parts: memoryview) -> Later | None:
         message = m.decode_in_worker(head)
         match message:
             case m.Run():
-                self._run(message)
+                return self._run(message)
             case m.Stop():
                 self._stop(message)
             case m.Room(key=key, size=size):
@@ -210,28 +211,31 @@ class _Worker:
             case m.Ask(key=key):
                 return lambda: self._ask(message)
             case m.Checkpoint(key=key):
-                self._runner.call(self._runner.executor.snapshot, self._checkpoint(key))
+                return self._doing(self._runner.executor.snapshot, self._checkpoint(key))
             case m.Mark(key=key):
-                self._runner.call(self._runner.executor.mark, self._reply(key))
+                return self._doing(self._runner.executor.mark, self._reply(key))
             case m.Audit(key=key, hurry=hurry):
-                self._runner.call(
+                return self._doing(
                     lambda: self._runner.executor.audit(hurry=hurry), self._reply(key)
                 )
             case m.Restore(key=key, snapshot=snapshot):
                 wire = m.unpack(snapshot, WireSnapshot)
                 found = unpack_snapshot(wire, parts)
-                self._runner.call(lambda: self._runner.executor.restore(found), self._reply(key))
+                return self._doing(lambda: self._runner.executor.restore(found), self._reply(key))
             case m.Close():
                 self._control_loop.call_soon_threadsafe(self._closing.set)
             case m.Setup():
                 raise FrameError("a second Setup")
         return None
 
-    def _run(self, message: m.Run) -> None:
+    def _doing(self, make: Callable[[], Coroutine[Any, Any, Any]], reply: Reply) -> Later:
+        return lambda: self._runner.call(make, reply)
+
+    def _run(self, message: m.Run) -> Later:
         key, cell = message.key, message.cell
         window = self._windows[key] = Window()
         self._cells[key] = cell.id
-        teller = Teller(key, self._send, window)
+        teller = Teller(key, self._send_bytes, window)
 
         def over(error: BaseException | None) -> None:
             del self._cells[key]
@@ -241,7 +245,7 @@ class _Worker:
             while len(self._windows) > _WINDOWS:
                 self._windows.pop(next(iter(self._windows))).close()
 
-        self._runner.start(cell, teller.tell, over, window.wait)
+        return self._runner.prepare(cell, teller.tell, over, window.wait)
 
     def _replied(self, message: _Replied, parts: memoryview) -> None:
         """The host's answer to what a cell has asked it for."""
@@ -338,9 +342,12 @@ class _Worker:
 
     # --- out, from any thread ---------------------------------------------------------------------
 
-    def _send(self, message: m.ToHost, parts: list[Part] | None = None) -> None:
+    def _send(self, message: m.ToHost, parts: Sequence[Part] = ()) -> None:
+        self._send_bytes(m.encode(message), parts)
+
+    def _send_bytes(self, message: bytes, parts: Sequence[Part] = ()) -> None:
         try:
-            self._channel.send(m.encode(message), parts or ())
+            self._channel.send(message, parts)
         except OSError:
             if not self._channel.left:  # the host is gone
                 end_group()

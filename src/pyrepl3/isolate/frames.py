@@ -69,48 +69,60 @@ class Reader:
         """The frames that ``data`` completes."""
         if self._broken:
             raise FrameError("nothing can be read after what was no frame")
-        self._held += data
-        while len(self._held) >= self._need:
-            frame = self._next()
-            if frame is not None:
-                yield frame
+        held = self._held
+        # Mostly whole frames come: these are cut out of what was read, and held nowhere.
+        source: bytes | bytearray | memoryview = data
+        if held:
+            held += data
+            source = held
+        at, size = 0, len(source)
+        try:
+            while size - at >= self._need:
+                frame = self._cut(source, at)
+                if frame is not None:
+                    at += self._need
+                    self._need = _HEADER.size
+                    yield frame
+        except FrameError:
+            self._broken, at = True, size
+            raise
+        finally:
+            if source is held:
+                del held[:at]
+            else:
+                held += source[at:]
 
     @property
     def idle(self) -> bool:
         """Whether no part of a frame is held."""
         return not self._held
 
-    def _next(self) -> Frame | None:
-        try:
-            magic, version, flags, head, parts = _HEADER.unpack_from(self._held)
-            if magic != _MAGIC:
-                raise FrameError(f"not a frame: it starts with {bytes(magic)!r}")
-            if version != VERSION:
-                raise FrameError(f"frames of version {version}, and {VERSION} is spoken here")
-            known = flags in (0, _SHARED, _SPARE, _HANDS)
-            if not known or (flags & _SPARE and (head or parts)):
-                raise FrameError(f"a frame with unknown flags {flags:#x}")
-            shared = bool(flags & _SHARED)
-            _check(head, parts, shared=shared, most_head=self._most_head)
-        except FrameError:
-            self._broken = True
-            self._held.clear()
-            raise
-        start, end = _HEADER.size, _HEADER.size + head
-        self._need = end if shared else end + parts
-        if len(self._held) < self._need:
+    def _cut(self, source: bytes | bytearray | memoryview, at: int) -> Frame | None:
+        """The frame that begins there; None: there is more of it to come, which ``_need`` tells then."""
+        magic, version, flags, head, parts = _HEADER.unpack_from(source, at)
+        if magic != _MAGIC:
+            raise FrameError(f"not a frame: it starts with {bytes(magic)!r}")
+        if version != VERSION:
+            raise FrameError(f"frames of version {version}, and {VERSION} is spoken here")
+        known = flags in (0, _SHARED, _SPARE, _HANDS)
+        if not known or (flags & _SPARE and (head or parts)):
+            raise FrameError(f"a frame with unknown flags {flags:#x}")
+        shared = bool(flags & _SHARED)
+        _check(head, parts, shared=shared, most_head=self._most_head)
+        start = at + _HEADER.size
+        after = start + head
+        end = after if shared else after + parts
+        self._need = end - at
+        if len(source) < end:
             return None
-        frame = Frame(
-            head=bytes(self._held[start:end]),
-            parts=None if shared else bytes(self._held[end : self._need]),
+        return Frame(
+            head=bytes(source[start:after]),
+            parts=None if shared else bytes(source[after:end]),
             size=parts,
             shared=shared,
             spare=bool(flags & _SPARE),
             hands=bool(flags & _HANDS),
         )
-        del self._held[: self._need]
-        self._need = _HEADER.size
-        return frame
 
 
 def _check(head: int, parts: int, *, shared: bool, most_head: int = MOST_HEAD) -> None:

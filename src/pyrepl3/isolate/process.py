@@ -162,10 +162,12 @@ class ProcessRunner:
             del self._flights[cell.id]
 
     async def _end_of(self, flight: Flight) -> Outcome:
+        # Not shielded, which would cost every cell a future and a round of the loop.
         try:
-            return await asyncio.shield(flight.future)
+            return await flight.future
         except asyncio.CancelledError:
             # The caller gives up: the cell must not go on behind its back.
+            flight.future = self._loop.create_future()  # that one was cancelled with the caller
             self.interrupt(flight.cell.id)
             while not flight.over:
                 with suppress(asyncio.CancelledError):

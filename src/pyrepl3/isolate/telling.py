@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from pyrepl3.records import Cell, Event, Outcome
 
+_changed = threading.Condition()
+"""Of all windows: a cell that waits for room is seldom, and one that begins is not. Reentrant: a signal
+handler may print."""
 _MOST_TEXT = 1024 * 1024  # characters that are left of a text for which there is no room
 
 
@@ -35,7 +38,7 @@ class Window:
     def __init__(self) -> None:
         self._held = 0
         self._open = False
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = _changed
 
     def take(self, size: int) -> None:
         """So much was sent."""
@@ -66,7 +69,7 @@ class Window:
 class Teller:
     """The observer of one cell."""
 
-    def __init__(self, key: bytes, send: Callable[[m.ToHost], None], window: Window) -> None:
+    def __init__(self, key: bytes, send: Callable[[bytes], None], window: Window) -> None:
         self._key = key
         self._send = send
         self._window = window
@@ -76,7 +79,7 @@ class Teller:
         match event:
             case Output(text=text):
                 self._window.take(len(text))
-                self._send(m.Told(key=self._key, event=event))
+                self._send(m.encode(m.Told(key=self._key, event=event)))
             case Started():
                 began = m.Began(
                     key=self._key,
@@ -86,24 +89,21 @@ class Teller:
                     known=event.known,
                     wrapped=event.wrapped,
                 )
-                self._send(began)
+                self._send(m.encode(began))
             case Finished(outcome=outcome):
                 self._send(self._ended(outcome))
             case Display():
-                told = m.Told(key=self._key, event=event)
-                if not _fits(told):
+                told = _encode(m.Told(key=self._key, event=event))
+                if told is None:
                     text = "what was displayed is too large, or no text: only its text is shown"
-                    self._send(
-                        m.Told(
-                            key=self._key,
-                            event=Notice(cell_id=event.cell_id, kind="cut", text=text),
-                        )
-                    )
+                    notice = Notice(cell_id=event.cell_id, kind="cut", text=text)
+                    self._send(m.encode(m.Told(key=self._key, event=notice)))
                     plain = {"text/plain": _cut(str(event.data.get("text/plain", "")))}
-                    told = m.Told(key=self._key, event=Display(cell_id=event.cell_id, data=plain))
+                    less = Display(cell_id=event.cell_id, data=plain)
+                    told = m.encode(m.Told(key=self._key, event=less))
                 self._send(told)
             case Blocked() | Notice() | Line():
-                self._send(m.Told(key=self._key, event=event))
+                self._send(m.encode(m.Told(key=self._key, event=event)))
             case _:
                 raise TypeError(f"a runner tells no {type(event).__name__}")
 
@@ -111,9 +111,9 @@ class Teller:
         """The cell is over because of a fault of ours."""
         self._send(self._ended(Failed(cell=cell, error=error, traceback=str(error))))
 
-    def _ended(self, outcome: Outcome) -> m.Ended:
-        ended = _make_ended(self._key, outcome, _same)
-        return ended if _fits(ended) else _make_ended(self._key, outcome, _cut)
+    def _ended(self, outcome: Outcome) -> bytes:
+        ended = _encode(_make_ended(self._key, outcome, _same))
+        return m.encode(_make_ended(self._key, outcome, _cut)) if ended is None else ended
 
 
 def _make_ended(key: bytes, outcome: Outcome, clean: Callable[[str], str]) -> m.Ended:
@@ -153,11 +153,13 @@ def _make_ended(key: bytes, outcome: Outcome, clean: Callable[[str], str]) -> m.
             raise TypeError("a runner replays nothing")
 
 
-def _fits(message: m.ToHost) -> bool:
+def _encode(message: m.ToHost) -> bytes | None:
+    """A message as bytes; None where it is too long, or holds what is no text."""
     try:
-        return len(m.encode(message)) <= MOST_HEAD
+        data = m.encode(message)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
-        return False
+        return None
+    return data if len(data) <= MOST_HEAD else None
 
 
 def _same(text: str) -> str:

@@ -30,11 +30,18 @@ class Call[T]:
     def send(self, host: LoopHost) -> None:
         """Have it begun by the host. Any thread; at once on the host's own, if its loop runs there."""
         # An empty Context: nothing of the caller's leaks into the cell's task.
-        context = contextvars.Context()
-        if asyncio._get_running_loop() is host.loop:  # noqa: SLF001  None is an answer, too
-            context.run(self._begin, host.loop)
-        else:
-            host.loop.call_soon_threadsafe(self._begin, host.loop, context=context)
+        context, loop = contextvars.Context(), host.loop
+        if asyncio._get_running_loop() is not loop:  # noqa: SLF001  None is an answer, too
+            loop.call_soon_threadsafe(self._begin, loop, context=context)
+        elif loop.is_free():
+            context.run(self._begin, loop)
+        else:  # what was sent before comes before
+            loop.call_soon(self._begin, loop, context=context)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the host has taken it. Any thread."""
+        return not self._make
 
     def cancel(self, host: LoopHost) -> None:
         """Do not begin, or cancel what has begun. Any thread."""
@@ -50,9 +57,16 @@ class Call[T]:
             make = self._make.pop()
         except IndexError:  # sent again, to the host that took over, and begun there
             return
-        # This object is held by the done callback, and by whoever waits.
-        self.task = loop.call(make())
-        self.task.add_done_callback(self._end)
+        try:
+            task = loop.call(make())
+        except (SystemExit, KeyboardInterrupt) as error:  # a task's first step gives it to the loop
+            self.reply(None, error)
+            raise
+        if task.done():
+            self._end(task)
+        else:  # this object is held by the done callback, and by whoever waits
+            self.task = task
+            task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():

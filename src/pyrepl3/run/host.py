@@ -47,11 +47,20 @@ class HostLoop(_Base):
         """The host's own tasks, which ``asyncio.all_tasks`` does not list: a cell that cancels all tasks,
         or waits for all others, means its own."""
 
+    def is_free(self) -> bool:
+        """Whether nothing waits for its turn. On the loop."""
+        return not self._ready  # type: ignore[attr-defined]
+
     def call(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run ``coro`` as a task of the host's own. On the loop."""
+        """Run ``coro`` as a task of the host's own, from its first step on. On the loop.
+
+        A plain cell is over then: no round of the loop for its step, and none for its end.
+        """
         # A cell that runs another loop inside of this one makes CPython 3.13.0 forget which one runs.
         asyncio._set_running_loop(self)  # noqa: SLF001
-        task = asyncio.Task(coro, loop=self)
+        task = asyncio.Task(_hidden(coro), loop=self, eager_start=True)
+        if task.done():
+            return task
         asyncio._unregister_task(task)  # noqa: SLF001  documented for libraries that make tasks
         self.calls.add(task)  # the loop holds tasks weakly
         task.add_done_callback(self.calls.discard)
@@ -268,6 +277,12 @@ class _StandIn:
                 return
             MONITOR.release(threading.get_ident())
             self._back.release()
+
+
+async def _hidden[T](coro: Coroutine[Any, Any, T]) -> T:
+    """A coroutine whose first, eager step ``asyncio.all_tasks`` does not know of."""
+    asyncio.tasks._unregister_eager_task(asyncio.current_task())  # type: ignore[attr-defined]  # noqa: SLF001
+    return await coro
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

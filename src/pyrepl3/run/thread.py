@@ -114,15 +114,16 @@ class ThreadRunner:
             del self._flying[cell.id]
             self.executor.unwanted.discard(cell.id)
 
-    def start(
+    def prepare(
         self,
         cell: Cell,
         observe: Observer,
         over: Callable[[BaseException | None], object],
         pace: Pace | None = None,
-    ) -> None:
-        """Begin a cell and return. Any thread, the host's too, where it takes the shortest way.
+    ) -> Callable[[], None]:
+        """What begins a cell, which can be interrupted from now on. Any thread.
 
+        That returns at once, but on the host's own thread: there the cell may have run to its end.
         ``over(error)`` is called once, on the host's thread: None where ``observe`` was told the end,
         else a fault of ours. Not for a host that leaves threads behind.
         """
@@ -137,14 +138,14 @@ class ThreadRunner:
 
         call = Call(lambda: self.executor.run(cell, tell, pace), ended)
         self._flying[cell.id] = cell, observe, call, end
-        call.send(self._host)
+        return lambda: call.send(self._host)
 
     def call[T](
         self,
         make: Callable[[], Coroutine[Any, Any, T]],
         over: Callable[[T | None, BaseException | None], object],
     ) -> None:
-        """Begin a coroutine on the host's loop and return. Any thread; as ``start``."""
+        """Begin a coroutine on the host's loop. Any thread; on the host's own its first step is done."""
         Call(make, over).send(self._host)
 
     async def _stop(self, cell: Cell, call: Awaited[Outcome]) -> None:
@@ -280,7 +281,7 @@ class ThreadRunner:
         self.executor.move(host)
         host.start()
         for cell, observe, call, end in list(self._flying.values()):
-            if call.task is None:
+            if not call.begun:
                 call.send(host)
                 continue
             end.over = True
@@ -299,7 +300,7 @@ class ThreadRunner:
                 text = f"background task {task.get_name()!r} ended: the loop it ran on is stuck in a call"
                 started.sink.notice("abandoned", text)
         for waiting in list(self._calls):
-            if waiting.task is None:
+            if not waiting.begun:
                 waiting.send(host)
             else:
                 waiting.reply(
