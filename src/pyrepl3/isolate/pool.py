@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST = 1024
 """Workers at once."""
+_SETTLE = 0.02
+"""Seconds from a lease to the fork of the next warm worker: the one that was leased starts meanwhile."""
 _LOOK = 0.1  # seconds between two looks at the memory of workers, while somebody waits for some
 
 
@@ -143,6 +145,8 @@ class Pool:
         self._idle: deque[Worker] = deque()
         self._filling = False
         self._closed = False
+        self._settled = threading.Event()
+        """Set when the pool is closed: nobody is to wait for anything more."""
 
     def __enter__(self) -> Self:
         return self
@@ -197,6 +201,7 @@ class Pool:
         """End the zygote and every worker. Idempotent."""
         with self._ended:
             self._closed = True
+            self._settled.set()
             for worker in self._idle:
                 worker.sock.close()
             self._idle.clear()
@@ -270,6 +275,7 @@ class Pool:
 
     def _fill(self) -> None:
         try:
+            self._settled.wait(_SETTLE)
             while True:
                 if self._closed or len(self._idle) >= self._warm:
                     return

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyrepl3.isolate.confine.system import NO_NEW_PRIVS, prctl, syscall
 
 _CAPBSET_DROP, _CAP_AMBIENT, _AMBIENT_CLEAR = 24, 47, 4
+_CAPGET = {"x86_64": 125, "aarch64": 90}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAP_VERSION = 0x20080522
 _HIGHEST = 63  # capabilities that there may ever be; those that are not give EINVAL
@@ -60,8 +61,9 @@ def drop_powers(machine: str) -> None:
     prctl(NO_NEW_PRIVS, 1)
 
 
-def powers() -> int:
-    """The capabilities of this process, as bits."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff")]
-    return found[0] if found else 0
+def powers(machine: str) -> int:
+    """The capabilities of this process, as bits. Raises OSError."""
+    # Asked of the kernel itself: to read them in /proc/self/status takes a hundred times as long.
+    data = (_Data * 2)()
+    syscall(_CAPGET[machine], ctypes.byref(_Header(_CAP_VERSION, 0)), ctypes.byref(data))
+    return int(data[0].effective) | int(data[1].effective) << 32

@@ -40,6 +40,7 @@ class Walls:
     """
 
     def __init__(self, machine: str, workdir: str, policy: Policy) -> None:
+        self._machine = machine
         self._numbers = NUMBERS[machine] | _NUMBERS[machine]
         self._workdir = workdir
         self._subprocesses = policy.subprocesses
@@ -152,7 +153,7 @@ class Walls:
         return ""
 
     def _powers(self) -> str:
-        if rights.powers():
+        if rights.powers(self._machine):
             return "it has powers of the superuser"
         return (
             "" if prctl(39) == 1 else "a program could give it more rights"
