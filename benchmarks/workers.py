@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import worker_peers
+from benchmarks import sessions, worker_peers
 from benchmarks.measure import Batch, Cost, clock, in_turns
 from benchmarks.peers import calibrate, in_session
 from benchmarks.report import Report, Table, Target
-from pyrepl3 import Pool, Session, open_session
+from pyrepl3 import Policy, Pool, Session, open_session
 from pyrepl3.isolate.process import ProcessRunner
 from pyrepl3.records import Cell, Finished, Output
 
 OURS = "a worker, to Finished"
 READY = "ours: a warm worker, pandas preloaded"
+CONFINED = "ours: the same, confined"
 PLAIN = "x = 1 + 1"
+CAMPAIGN = bool(os.environ.get("PYREPL3_CAMPAIGN"))
+FULL = 10  # rounds; fewer are quick ones
 GRACE = 1.0  # seconds that a worker which does not answer has
 
 _numbers = itertools.count(1)
@@ -54,9 +58,17 @@ async def _run(report: Report, rounds: int) -> None:
         report.table(starts)
         ready = starts.rows[READY]["ready"]
         report.scaled("warm session ready, pandas preloaded", 10, "ms", _ms(ready))
+        walled = starts.rows[CONFINED]["ready"]
+        report.scaled("warm session ready, confined", 15, "ms", _ms(walled))
+        if "ipykernel" in kernels:
+            kernel = starts.rows["ipykernel, started once"]["to the first reply"]
+            report.at_least("warm session ready, ipykernel takes", 30, kernel, ready)
         await _trips(report, kernels, checkout, rounds)
     await _output(report, rounds)
     await _interrupts(report, max(3, rounds // 3))
+    quick = rounds < FULL
+    await sessions.at_once(report, 20 if quick else 200)
+    await sessions.one_by_one(report, 10_000 if CAMPAIGN else 50 if quick else 500)
 
 
 def _ms(cost: Cost) -> list[float]:
@@ -72,7 +84,11 @@ def _cell(source: str) -> Cell:
 
 
 async def _starts(table: Table, checkout: Callable[[], object] | None, rounds: int) -> None:
-    with Pool(preload=("numpy", "pandas")) as loaded, Pool(warm=0) as plain:
+    with (
+        Pool(preload=("numpy", "pandas")) as loaded,
+        Pool(warm=0) as plain,
+        tempfile.TemporaryDirectory() as workdir,
+    ):
         first = {
             "ours: the first of a pool (exec, imports, fork)": await _first(max(3, rounds // 4))
         }
@@ -80,6 +96,7 @@ async def _starts(table: Table, checkout: Callable[[], object] | None, rounds: i
             await _start(pool, waits=False)  # its zygote
         ways: dict[str, Callable[[], Awaitable[float]]] = {
             READY: lambda: _start(loaded, waits=True),
+            CONFINED: lambda: _start(loaded, waits=True, workdir=workdir),
             "ours: forked for it, nothing preloaded": lambda: _start(plain, waits=False),
             "multiprocessing, forkserver": lambda: asyncio.to_thread(
                 worker_peers.start_process, "forkserver"
@@ -111,12 +128,14 @@ async def _first(rounds: int) -> Cost:
     return cost
 
 
-async def _start(pool: Pool, *, waits: bool) -> float:
+async def _start(pool: Pool, *, waits: bool, workdir: str = "") -> float:
+    """Seconds until a session has its worker, with ``workdir`` a confined one."""
     while waits and not pool._idle:
         await asyncio.sleep(0.005)
     if waits:
         await asyncio.sleep(0.02)  # it is forked, and what forked it is done, too
-    runner = ProcessRunner("start", pool=pool)
+    policy = Policy() if workdir else None
+    runner = ProcessRunner("start", pool=pool, policy=policy, workdir=workdir)
     begun = clock()
     await runner.start()
     spent = clock() - begun

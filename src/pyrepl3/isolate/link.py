@@ -86,6 +86,7 @@ class Link:
         self._fd = self._channel.fileno()
         self._calls: dict[bytes, asyncio.Future[Answer]] = {}
         self._giving: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self._writing = False
         self._reading = True
         self._lends = False
@@ -170,12 +171,14 @@ class Link:
             return
         except EOFError:
             self._stop_reading()
-            self._loop.call_later(_LATE, self.end_closed)
-            self._loop.call_later(_REPORT, self._ended, None)
+            self._timers += [
+                self._loop.call_later(_LATE, self.end_closed),
+                self._loop.call_later(_REPORT, self._ended, None),
+            ]
         except (OSError, FrameError) as error:
             self._stop_reading()
             self.end(f"it sent what is no message of its own ({error})")
-            self._loop.call_later(_REPORT, self._ended, None)
+            self._timers.append(self._loop.call_later(_REPORT, self._ended, None))
 
     def _stop_reading(self) -> None:
         if self._reading:
@@ -318,6 +321,8 @@ class Link:
         if self.lost:
             return
         self.status = status
+        for timer in self._timers:  # or the loop would hold this, and all it has, until then
+            timer.cancel()
         with suppress(EOFError, OSError, FrameError):
             while self._reading:  # its last words
                 for head, parts in self._channel.receive():
