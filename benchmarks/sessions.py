@@ -56,19 +56,19 @@ async def one_by_one(report: Report, count: int) -> None:
         try:
             for n in range(20):  # what is loaded or kept once is no leak
                 await _one(pool, n)
-            before = count_held(pool, Path(folder))
+            before = count_held([pool._forker.pid or 0], Path(folder))
             begun = clock()
             for n in range(count):
                 await _one(pool, n)
             spent = (clock() - begun) / count
-            grown = count_held(pool, Path(folder)).grown(before)
+            grown = count_held([pool._forker.pid or 0], Path(folder)).grown(before)
         finally:
             tempfile.tempdir = before_dir
     report.note(
         f"{count} sessions opened, used and closed, {number(spent * 1e3)} ms each. What grew: "
         + ", ".join(f"{name} {more}" for name, more in grown.items())
     )
-    left = sum(grown[name] for name in ("workers", "threads", "descriptors", "files"))
+    left = sum(grown[name] for name in ("processes", "threads", "descriptors", "files"))
     report.target(f"left after {count} sessions: processes, threads, fds, files", 0, "", left)
     report.target(
         f"left after {count} sessions: memory of host and zygote", 4, "MB", grown["memory"] / MB

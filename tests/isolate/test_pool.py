@@ -177,10 +177,10 @@ async def test_many_sessions_leave_no_process_descriptor_file_object_or_memory(
 
     for n in range(20):  # what is loaded or kept once is no leak
         await one(n)
-    before = count_held(pool, tmp_path)
+    before = count_held([pool._forker.pid], tmp_path)
     for n in range(SESSIONS):
         await one(n)
-    grown = count_held(pool, tmp_path).grown(before)
+    grown = count_held([pool._forker.pid], tmp_path).grown(before)
     objects, memory = grown.pop("objects"), grown.pop("memory")
     assert grown == dict.fromkeys(grown, 0)
     assert objects < SESSIONS / 2, objects

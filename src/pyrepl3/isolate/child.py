@@ -266,7 +266,9 @@ class _Worker:
     def _stop(self, stop: m.Stop) -> None:
         cell_id = self._cells.get(stop.key)
         if cell_id is not None and stop.limit is None:
-            self._runner.interrupt(cell_id)
+            # The main thread reads only while its loop waits: nothing of a cell runs then.
+            answers = threading.current_thread() is threading.main_thread()
+            self._runner.interrupt(cell_id, answers=answers)
         elif stop.limit is not None:
             for execution in self._runner.executor.running():
                 if execution.cell.id == cell_id:

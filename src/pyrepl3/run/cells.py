@@ -98,10 +98,13 @@ class CellRunner:
         """The cells that run now, the background ones included. Any thread."""
         return tuple(self._running.values())
 
-    def interrupt(self, cell_id: str | None = None) -> bool:
-        """Stop one cell: None means the one in the foreground. Any thread. False: no such cell runs."""
+    def interrupt(self, cell_id: str | None = None, *, answers: bool = False) -> bool:
+        """Stop one cell: None means the one in the foreground. Any thread. False: no such cell runs.
+
+        ``answers``: see ``request_stop``.
+        """
         found = self.foreground() if cell_id is None else self._running.get(cell_id)
-        return found is not None and request_stop(found)
+        return found is not None and request_stop(found, answers=answers)
 
     def foreground(self) -> Execution | None:
         """The cell that has the turn and runs now. Any thread."""

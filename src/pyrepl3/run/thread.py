@@ -163,9 +163,12 @@ class ThreadRunner:
                 continue
         call.future.exception()
 
-    def interrupt(self, cell_id: str | None = None) -> bool:
-        """Stop a cell (None: the one in the foreground). Any thread; returns at once."""
-        if self.executor.interrupt(cell_id):
+    def interrupt(self, cell_id: str | None = None, *, answers: bool = False) -> bool:
+        """Stop a cell (None: the one in the foreground). Any thread; returns at once.
+
+        ``answers``: asked by the host's loop itself, between two callbacks.
+        """
+        if self.executor.interrupt(cell_id, answers=answers):
             return True
         waiting = [
             flight

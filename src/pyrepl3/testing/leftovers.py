@@ -1,4 +1,4 @@
-"""A pool of workers and a folder in; what they and this process hold out, so that leaks show as growth."""
+"""Processes and a folder in; what they hold, counted, out, so that what leaks shows as growth. Linux only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyrepl3.run.usage import resident_bytes
-
 if TYPE_CHECKING:
-    from pyrepl3.isolate.pool import Pool
+    from collections.abc import Sequence
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts at one moment. ``descriptors`` and ``memory`` (resident bytes) are those of host and zygote."""
+    """Counts at one moment. ``processes`` are children; ``memory`` is resident, in bytes."""
 
-    workers: int
+    processes: int
     threads: int
     descriptors: int
     files: int
@@ -32,16 +30,20 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) - getattr(since, name) for name in fields}
 
 
-def count_held(pool: Pool, folder: Path) -> Held:
-    """What this process, the zygote of ``pool`` and ``folder``, with all beneath, hold now. Linux only."""
+def count_held(pids: Sequence[int], folder: Path) -> Held:
+    """What this process, ``pids`` and ``folder``, with all beneath, hold now. Raises OSError."""
     gc.collect()
-    forker = pool._forker.pid  # noqa: SLF001  nobody else has to know it
-    pids = [os.getpid(), *([] if forker is None else [forker])]
+    places = [Path(f"/proc/{pid}") for pid in {os.getpid(), *pids}]
+    page = os.sysconf("SC_PAGE_SIZE")
     return Held(
-        workers=pool.count,
+        processes=sum(
+            len(task.read_text().split())
+            for place in places
+            for task in place.glob("task/*/children")
+        ),
         threads=threading.active_count(),
-        descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
+        descriptors=sum(len(list(place.glob("fd/*"))) for place in places),
         files=len(list(folder.rglob("*"))),
         objects=len(gc.get_objects()),
-        memory=sum(resident_bytes(pid) or 0 for pid in pids),
+        memory=page * sum(int((place / "statm").read_text().split()[1]) for place in places),
     )
