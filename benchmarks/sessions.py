@@ -68,8 +68,8 @@ async def one_by_one(report: Report, count: int) -> None:
         f"{count} sessions opened, used and closed, {number(spent * 1e3)} ms each. What grew: "
         + ", ".join(f"{name} {more}" for name, more in grown.items())
     )
-    left = sum(grown[name] for name in ("processes", "threads", "descriptors", "files"))
-    report.target(f"left after {count} sessions: processes, threads, fds, files", 0, "", left)
+    left = sum(grown[name] for name in ("processes", "descriptors", "files"))
+    report.target(f"left after {count} sessions: processes, fds, files", 0, "", left)
     report.target(
         f"left after {count} sessions: memory of host and zygote", 4, "MB", grown["memory"] / MB
     )

@@ -9,7 +9,7 @@ import pytest
 from pyrepl3.errors import StoreError, WorkerDiedError
 from pyrepl3.isolate.pool import Pool
 from pyrepl3.isolate.process import ProcessRunner
-from pyrepl3.records import Cell, Failed
+from pyrepl3.records import Cell, Failed, Finished, Interrupted
 from pyrepl3.run.offers import make_offers
 from pyrepl3.testing.runner import runner_checks
 from pyrepl3.testing.tools import tool_checks
@@ -108,3 +108,41 @@ async def test_an_epoch_that_cannot_be_read_fails_the_cell_and_is_tried_again(po
         assert "goes on from epoch 7" in notice.text
     finally:
         await runner.aclose()
+
+
+@pytest.mark.parametrize("source", ["while True: pass", "import asyncio\nawait asyncio.sleep(60)"])
+async def test_an_interrupt_right_behind_its_cell_stops_it(source, pool):
+    """Both may come in one read: the cell is not begun yet when the interrupt is heard."""
+    runner = ProcessRunner("behind", pool=pool)
+    await runner.start()
+    for n in range(1, 6):
+        cell = Cell(id=f"behind-c{n}", n=n, source=source, filename="<behind>")
+        running = asyncio.create_task(runner.run(cell, lambda _: None))
+        await asyncio.sleep(0)
+        assert runner.interrupt(cell.id)
+        assert isinstance(await running, Interrupted)
+    cell = Cell(
+        id="behind-c6", n=6, source="import asyncio; len(asyncio.all_tasks())", filename="<>"
+    )
+    assert (await runner.run(cell, lambda _: None)).text == "0"  # those of the engine are hidden
+    await runner.aclose()
+
+
+async def test_a_caller_who_gives_up_gets_its_cancellation_when_the_cell_is_over(pool):
+    runner = ProcessRunner("given-up", pool=pool)
+    ended = []
+    cell = Cell(id="given-up-c1", n=1, source="while True: pass", filename="<given up>")
+    begun = asyncio.Event()
+
+    def see(event):
+        begun.set()
+        if isinstance(event, Finished):
+            ended.append(event.outcome)
+
+    running = asyncio.create_task(runner.run(cell, see))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [type(outcome) for outcome in ended] == [Interrupted]
+    await runner.aclose()
