@@ -157,6 +157,7 @@ def test_what_is_to_be_preloaded_is_there_and_what_cannot_be_is_no_error(capfd):
 SESSIONS = 10_000 if os.environ.get("PYREPL3_CAMPAIGN") else 30
 MOST_MEMORY = 4 * 1024 * 1024
 """What host and zygote may grow by: 400 bytes for each session of the campaign."""
+MOST_OBJECTS = 100 + SESSIONS // 10  # some come with a thread, late
 MOST_THREADS = 8
 """Those of the loop's own executor come when they are needed, and stay."""
 
@@ -189,7 +190,7 @@ async def test_many_sessions_leave_no_process_descriptor_file_object_or_memory(
         "files": 0,
     }
     assert grown["threads"] < MOST_THREADS, grown
-    assert grown["objects"] < SESSIONS / 2, grown
+    assert grown["objects"] < MOST_OBJECTS, grown
     assert grown["memory"] < MOST_MEMORY, grown
     print(grown)
 
