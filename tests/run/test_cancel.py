@@ -200,6 +200,8 @@ async def test_an_interrupt_right_after_the_order_is_not_lost():
             await asyncio.sleep(0)  # the order is given, and no more
             assert session.interrupt()
             assert isinstance(await running, Interrupted)
+        # A cell that had not begun is over before its loop, which was to be freed, has answered.
+        assert (await session.run("1")).value == 1
         assert is_off()
 
 
