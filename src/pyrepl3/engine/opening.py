@@ -80,9 +80,9 @@ def open_session(
     does, and may die: the session goes on from its last epoch, in memory if it has no name. Values cross as
     text, or by ``fetch``; ``stages`` do not. "confined", on Linux: that process can do no more than
     ``policy`` says (None: nothing outside its directory, no network, no programs), whatever its code tries;
-    ``Session.walls`` tells what holds. ``workdir``: its directory, and its HOME (None: a temporary one,
-    removed with the session). ``strict``: refuse to run where a limit or a wall that was asked for does not
-    hold; else what does not is told with the first cell.
+    ``Session.walls`` tells what holds. ``workdir``: its directory, made if need be, and its HOME (None: a
+    temporary one, removed with the session). ``strict``: refuse to run where a limit or a wall that was asked
+    for does not hold; else what does not is told with the first cell.
     ``preload`` names modules that the worker is to have imported already, ``python`` is the interpreter that
     it is to be, of a virtual environment, say (3.12 or later; see docs/how-to/workers.md). Sessions that ask
     for the same share what was loaded; or say ``pool``, a Pool of your own.
@@ -205,6 +205,7 @@ class Opening:
         if self._options.isolation != "confined":
             return ""
         if self._options.workdir is not None:
+            Path(self._options.workdir).mkdir(exist_ok=True)  # else its own code could not make it
             return os.path.realpath(self._options.workdir)
         import tempfile  # noqa: PLC0415  confined sessions only
 

@@ -59,6 +59,12 @@ _MOST_SEEN = 64  # functions made in cells, and the like, that one look goes thr
 # Called by syntax, so no cell names them.
 _IMPLICIT = ("__init__", "__call__", "__enter__", "__exit__", "__iter__", "__next__", "__getitem__")
 
+
+def declare_blocking(cls: type) -> None:
+    """From now on plain code that names an object of ``cls`` counts as waiting for something."""
+    _FIXED[cls] = _kinds[cls] = BLOCKS
+
+
 _module_of = type.__dict__["__module__"].__get__  # runs no code of a metaclass
 _mro_of = type.__dict__["__mro__"].__get__
 _dict_of = type.__dict__["__dict__"].__get__

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self
 
 from pyrepl3.errors import ToolError
+from pyrepl3.lang.values import declare_blocking
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.namespace import OFFERED
 from pyrepl3.run.places import reach, wait
@@ -173,6 +174,9 @@ class HostFunction:
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
+
+
+declare_blocking(HostFunction)  # by ``sync``; what is awaited waits where it is
 
 
 def find_host_function(name: str) -> HostFunction:

@@ -28,6 +28,8 @@ class Host:
     def __init__(self) -> None:
         self.began = threading.Event()
         self.cancelled = asyncio.Event()
+        self.held = asyncio.Event()
+        self.free = asyncio.Event()
         self.now = self.most = 0
         self.threads: list[int] = []
 
@@ -63,6 +65,17 @@ class Host:
             self.threads.append(threading.get_ident())
             return text.upper()
 
+        async def hold() -> str:
+            self.held.set()
+            await self.free.wait()
+            return "freed"
+
+        async def held() -> None:
+            await self.held.wait()
+
+        async def free() -> None:
+            self.free.set()
+
         async def odd() -> object:
             return object()
 
@@ -74,6 +87,9 @@ class Host:
             "count": count,
             "plain": plain,
             "odd": odd,
+            "hold": hold,
+            "held": held,
+            "free": free,
             "late": Tool(fn=forever, timeout=0.01),
         }
 
@@ -175,6 +191,16 @@ async def _what_it_raises_is_named_and_no_more(desk: HostDesk) -> None:
     assert await _shown(desk, "await add(1)") == "2"
 
 
+async def _plain_code_that_waits_for_one_leaves_the_loop_to_others(desk: HostDesk) -> None:
+    for source in ("hold.sync()", "def wait(): return hold.sync()\nwait()", "[hold][0].sync()"):
+        desk.host.held.clear()
+        desk.host.free.clear()
+        later = "async def later():\n    await held()\n    await free()"
+        begin = f"import asyncio\n{later}\ntask = asyncio.create_task(later())"
+        assert (await desk.run(begin)).ok
+        assert await _shown(desk, source) == "'freed'"  # else neither would ever end
+
+
 async def _a_call_that_takes_too_long_is_a_timeout(desk: HostDesk) -> None:
     error = await _error(desk, "await late()")
     assert isinstance(error, ToolError)
@@ -223,6 +249,7 @@ _ALWAYS = (
     _values_come_back_as_they_went,
     _arguments_are_held_against_the_signature,
     _what_it_raises_is_named_and_no_more,
+    _plain_code_that_waits_for_one_leaves_the_loop_to_others,
     _a_call_that_takes_too_long_is_a_timeout,
     _an_interrupt_of_the_cell_cancels_the_call,
     _a_cell_that_gives_up_cancels_the_call,

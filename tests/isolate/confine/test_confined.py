@@ -149,9 +149,14 @@ async def test_it_has_a_directory_and_an_environment_of_its_own(monkeypatch, tmp
         assert argv == [""]
         assert Path(folder).is_dir()
     assert not Path(folder).exists()
-    async with pyrepl3.open_session(isolation="confined", workdir=tmp_path) as session:
-        await value(session, "open('left', 'w').write('x')")
-    assert (tmp_path / "left").read_text() == "x"
+    own = tmp_path / "own"
+    for text in "xy":
+        async with pyrepl3.open_session(isolation="confined", workdir=own) as session:
+            await value(session, f"open('left', 'w').write({text!r})")
+        assert (own / "left").read_text() == text
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        async with pyrepl3.open_session(isolation="confined", workdir=tmp_path / "nowhere" / "own"):
+            pass
 
 
 async def test_a_policy_opens_paths(tmp_path):
