@@ -48,7 +48,8 @@ async def keep_running(session, until, kill):
     while not (await asyncio.wait_for(session.run("log"), 60)).ok:
         pass
     log = await session.fetch("log")
-    assert [k for k in log if k in set(acknowledged)] == acknowledged
+    known = set(acknowledged)  # once: ten minutes bring twenty thousand
+    assert [k for k in log if k in known] == acknowledged
     assert len(set(log)) == len(log) <= n
     return len(acknowledged), lost
 
