@@ -57,6 +57,7 @@ def run(report: Report, *, rounds: int) -> None:
                 "pyrepl3.AsyncExecutor": python("import pyrepl3; pyrepl3.AsyncExecutor"),
                 "pyrepl3.open_session": python("import pyrepl3; pyrepl3.open_session"),
                 "pyrepl3 run FILE": lambda: [*command, "run", str(file)],
+                "… --isolation none": lambda: [*command, "run", "--isolation", "none", str(file)],
                 "… --session, a new one": lambda: keep(f"new{next(stores)}"),
                 "… --session, finished before": lambda: keep("old"),
                 DURABLE: lambda: keep(f"durable{next(stores)}", durable),

@@ -1,8 +1,6 @@
 """``python -m pyrepl3``: the same as ``pyrepl3``."""
 
-import sys
-
-from pyrepl3.front.cli import main
+from pyrepl3.front.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command()

@@ -85,7 +85,9 @@ IN_C = (
 
 def test_the_third_ctrl_c_that_c_code_keeps_from_python_ends_the_process(cli):
     job = cli.write("job.py", f"# %%\nx = 41\n# %%\n{IN_C}\n# %%\nprint('never')\n")
-    terminal = cli.open_terminal("run", "--session", "s", "--save-to", "out.ipynb", job)
+    terminal = cli.open_terminal(
+        "run", "--isolation", "none", "--session", "s", "--save-to", "out.ipynb", job
+    )
     terminal.expect("up")
     terminal.interrupt()
     terminal.expect("inside a call that cannot be interrupted")
@@ -95,6 +97,22 @@ def test_the_third_ctrl_c_that_c_code_keeps_from_python_ends_the_process(cli):
     rest, status = terminal.end()
     assert status == 130
     assert "ended in the midst of a cell" in rest
+    assert "up" in (cli.folder / "out.ipynb").read_text()
+    assert cli.run("--session", "s", stdin="print(x + 1)\n").stdout == "42\n"
+
+
+@pytest.mark.parametrize("presses", [1, 3])
+def test_c_code_that_keeps_a_cell_for_ever_ends_with_its_process(cli, presses):
+    """By itself after three seconds, at once by the third Ctrl-C; the state is that of the cell before."""
+    job = cli.write("job.py", f"# %%\nx = 41\n# %%\n{IN_C}\n# %%\nprint('never')\n")
+    terminal = cli.open_terminal("run", "--session", "s", "--save-to", "out.ipynb", job)
+    terminal.expect("up")
+    for _n in range(presses):
+        terminal.interrupt()
+    rest, status = terminal.end()
+    assert status == 130
+    assert "KeyboardInterrupt" in rest
+    assert "never" not in rest
     assert "up" in (cli.folder / "out.ipynb").read_text()
     assert cli.run("--session", "s", stdin="print(x + 1)\n").stdout == "42\n"
 

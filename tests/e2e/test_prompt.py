@@ -123,7 +123,20 @@ def test_ctrl_c_stops_a_cell_and_the_state_stays(prompt, entry):
     assert answer(prompt, "kept") == "7"
 
 
-def test_the_third_ctrl_c_that_reaches_nothing_ends_the_prompt(prompt):
+def test_the_third_ctrl_c_that_reaches_nothing_ends_what_runs_the_cell(prompt):
+    answer(prompt, "kept = 7")
+    answer(prompt, "import ctypes; c = ctypes.CDLL(None); lock = ctypes.create_string_buffer(64)")
+    prompt.type("c.pthread_mutex_lock(lock); print('up'); c.pthread_mutex_lock(lock)\r")
+    prompt.expect(LEFT, "up")
+    for _n in range(3):
+        prompt.interrupt()
+    prompt.expect("KeyboardInterrupt", READY)
+    assert answer(prompt, "kept").endswith("7")
+
+
+def test_without_a_process_for_the_cells_it_ends_the_prompt(cli):
+    prompt = cli.open_terminal("--isolation", "none")
+    prompt.expect(READY)
     answer(prompt, "import ctypes; c = ctypes.CDLL(None); lock = ctypes.create_string_buffer(64)")
     prompt.type("c.pthread_mutex_lock(lock); print('up'); c.pthread_mutex_lock(lock)\r")
     prompt.expect(LEFT, "up")

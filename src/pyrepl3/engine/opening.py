@@ -142,6 +142,8 @@ class Opening:
     def __init__(self, name: str | None, options: Options) -> None:
         self.main_file = ""
         """What ``__file__`` is to be in the cells of a worker process; "": nothing."""
+        self.outlives = True
+        """Whether a session without a name is to survive its worker process, by epochs in memory."""
         self.host: LoopHost | None = None
         """Where cells run, if it is not a thread of the session's own."""
         self.runner: Runner | None = None
@@ -220,7 +222,7 @@ class Opening:
         if name is None:
             if store is not None or self._options.resonate is not None:
                 raise ValueError("a session without a name is not kept: give a name, or no store")
-            if self._options.isolation == "none":
+            if self._options.isolation == "none" or not self.outlives:
                 return None, None
             from pyrepl3.store.memory import MemoryStore  # noqa: PLC0415
 

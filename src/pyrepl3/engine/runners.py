@@ -75,11 +75,13 @@ def run_in_worker(
     limits = options.limits
     if limits is None and options.config is not None:
         limits = options.config.limits
-    name = name or f"session-{next(_unnamed)}"
+    pool = options.pool or shared_pool(options.python, options.preload)
+    if name is None:  # a command line has one
+        name = "session" if pool.attached else f"session-{next(_unnamed)}"
     policy = (options.policy or Policy()) if options.isolation == "confined" else None
     runner = ProcessRunner(
         name,
-        pool=options.pool or shared_pool(options.python, options.preload),
+        pool=pool,
         config=options.config,
         limits=limits,
         ask=options.ask,

@@ -93,6 +93,27 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_isolation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--isolation",
+        choices=("process", "confined", "none"),
+        default="process",
+        help="process (the default): cells run in a process of their own, which may crash or be "
+        "killed; confined: that process reads and writes nothing of yours, and has no network "
+        "(Linux); none: cells run in the process of the command line itself",
+    )
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="the interpreter that runs the cells: of a virtual environment, say (3.12 or later)",
+    )
+
+
+def _check_isolation(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.python is not None and options.isolation == "none":
+        parser.error("--python is for worker processes: leave out --isolation none")
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -145,13 +166,7 @@ def parse_run(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one event a line as JSON")
     parser.add_argument("--save-to", metavar="FILE.ipynb", help="write a notebook with the outputs")
-    parser.add_argument(
-        "--isolation",
-        choices=("none", "process", "confined"),
-        default="none",
-        help="process: cells run in a process of their own, which may crash or be killed; "
-        "confined: that process reads and writes nothing of yours, and has no network (Linux)",
-    )
+    _add_isolation(parser)
     _add_limits(parser)
     cut = words.index("--") if "--" in words else len(words)
     options, unknown = parser.parse_known_intermixed_args(words[:cut])
@@ -168,6 +183,7 @@ def parse_run(words: list[str]) -> argparse.Namespace:
     for name in ("replay", "restart", "recompute"):
         if getattr(options, name) and options.session is None:
             parser.error(f"--{name} needs --session NAME")
+    _check_isolation(parser, options)
     _check_store(parser, options)
     return options
 
@@ -176,16 +192,16 @@ def parse_prompt(words: list[str]) -> argparse.Namespace:
     """The options of ``pyrepl3`` alone, with those of a run that it does not have."""
     parser = _parser("pyrepl3", _ABOUT, _EXAMPLES, "pyrepl3 [options] | pyrepl3 COMMAND ...")
     _add_session(parser)
+    _add_isolation(parser)
     _add_limits(parser)
     parser.add_argument("--version", action="store_true", help="show the version and exit")
-    parser.set_defaults(
-        isolation="none", replay=False, restart=False, keep_going=False, json=False, save_to=None
-    )
+    parser.set_defaults(replay=False, restart=False, keep_going=False, json=False, save_to=None)
     options, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error(_guess(unknown, words))
     if options.recompute and options.session is None:
         parser.error("--recompute needs --session NAME")
+    _check_isolation(parser, options)
     _check_store(parser, options)
     return options
 

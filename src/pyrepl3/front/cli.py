@@ -7,10 +7,12 @@ Start-up is a promise (see benchmarks/), so what a command does not need is not 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pyrepl3.front.arguments import parse_prompt, parse_run
 from pyrepl3.front.parser import USAGE
@@ -21,6 +23,27 @@ if TYPE_CHECKING:
     from pyrepl3.config import Limits
     from pyrepl3.front.cells import SourceFile
     from pyrepl3.front.report import Report
+
+
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
+_HERE = "pyrepl3.engine.main"
+"""What is loaded where cells run in this process."""
+
+
+def run_command() -> NoReturn:
+    """The program itself: run the command of ``sys.argv`` and end the process with its status."""
+    status = main()
+    if _HERE not in sys.modules:
+        # Taking apart what was imported takes a tenth of the whole, and is of no use to anybody.
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        except (OSError, ValueError):
+            status = status or _PIPE_CLOSED
+        atexit._run_exitfuncs()  # noqa: SLF001  of ours, and of tools that watch us
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _prompt(parse_prompt(words))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit complains
-        return 141
+        return _PIPE_CLOSED
     except KeyboardInterrupt:  # before or after the time when cells can run
         return 130
 
@@ -90,7 +113,12 @@ def _open_notebook(options: argparse.Namespace) -> list[Report]:
 def _run_file(
     file: SourceFile, options: argparse.Namespace, saved: list[Report], *, resume: bool
 ) -> int:
-    from pyrepl3.engine.main import host_main  # last: bad usage needs no engine
+    taken: BinaryIO | None = None
+    if options.json:
+        from pyrepl3.front.jsonl import take_standard_output
+
+        taken = take_standard_output()  # before a worker can have it
+    host = _host(options)  # last: bad usage needs no engine
     from pyrepl3.errors import SourceError
     from pyrepl3.front.asking import LineReader
     from pyrepl3.front.console import Console
@@ -101,10 +129,10 @@ def _run_file(
     _set_path("" if file.path.startswith("<") else os.path.dirname(file.path))  # noqa: PTH120
     console = Console()
     shown: Report
-    if options.json:
-        from pyrepl3.front.jsonl import JsonReport, take_standard_output
+    if taken is not None:
+        from pyrepl3.front.jsonl import JsonReport
 
-        shown = JsonReport(take_standard_output(), when_closed=console.close)
+        shown = JsonReport(taken, when_closed=console.close)
     else:
         from pyrepl3.front.render import TextReport
 
@@ -131,7 +159,7 @@ def _run_file(
         console.when_closed = session.interrupt
 
     try:
-        return host_main(
+        return host(
             lambda open_session: run_job(
                 open_session,
                 job,
@@ -149,6 +177,25 @@ def _run_file(
         return _refuse(error, status=1)
 
 
+def _host(options: argparse.Namespace) -> Callable[..., int]:
+    """What runs a front end, with the cells here or apart."""
+    if options.isolation == "none":
+        from pyrepl3.engine.main import host_main
+
+        return host_main
+    from functools import partial
+
+    gc.disable()  # what is imported from here on stays
+    ahead = None
+    if options.isolation == "process" and options.python is None:
+        from pyrepl3.isolate.ahead import fork_ahead
+
+        ahead = fork_ahead()
+    from pyrepl3.engine.apart import host_apart
+
+    return partial(host_apart, ahead=ahead, python=options.python)
+
+
 # --- the prompt, the sessions -------------------------------------------------------------------
 
 
@@ -161,10 +208,13 @@ def _prompt(options: argparse.Namespace) -> int:
     sys.argv = [""]
     if sys.stdin is None or not sys.stdin.isatty():
         return _run_piped(options)
+    host = _host(options)
     _set_path("")
     from pyrepl3.front.repl import run_prompt
 
     return run_prompt(
+        host,
+        isolation=options.isolation,
         session=options.session,
         store=options.store,
         limits=_limits(options),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pyrepl3.config import Isolation, Limits
-from pyrepl3.errors import PyREPL3Error
+from pyrepl3.errors import PyREPL3Error, WorkerDiedError
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.cells import SourceCell, SourceFile
 from pyrepl3.front.interrupts import INTERRUPTED, Interrupts
@@ -23,6 +23,7 @@ from pyrepl3.records import (
     Failed,
     Finished,
     Interrupted,
+    Notice,
     Outcome,
     Output,
     Replayed,
@@ -45,7 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
     keep_going: bool = False
     recompute: bool = False
-    isolation: Isolation = "none"
+    isolation: Isolation = "process"
 
 
 async def run_job(
@@ -63,8 +64,11 @@ async def run_job(
     ``closed`` tells whether the reader of our output went away; ``started`` is given the session.
     """
     held: list[Restored] = []
+    died: list[Notice] = []
 
     def observe(event: Event) -> None:
+        if isinstance(event, Notice) and event.kind == "worker-died":
+            died.append(event)  # between two cells
         if isinstance(event, Restored):
             held.append(event)  # another may follow at once, and only the last one counts
             return
@@ -72,12 +76,18 @@ async def run_job(
             reader.drop()
         report.event(event)
 
-    apart = {} if job.isolation == "none" else {"isolation": job.isolation}
     opening = open_session(
-        job.session, store=job.store, limits=job.limits, observe=observe, ask=reader.ask, **apart
+        job.session,
+        store=job.store,
+        limits=job.limits,
+        observe=observe,
+        ask=reader.ask,
+        isolation=job.isolation,
     )
-    if apart and job.file.path != STDIN_NAME:
-        opening.main_file = job.file.path
+    if job.isolation != "none":
+        opening.main_file = "" if job.file.path == STDIN_NAME else job.file.path
+        # Else a worker that dies ends the run, and nobody needs the names.
+        opening.outlives = job.keep_going or any(cell.may_fail for cell in job.file.cells)
     try:
         session = await opening.__aenter__()
     except (PyREPL3Error, ValueError) as error:
@@ -90,8 +100,18 @@ async def run_job(
         except PyREPL3Error as error:  # what is stored cannot be read
             report.end(USAGE, str(error))
             return USAGE
-        _dress_main(job.file)
-        status = await _run_cells(session, job, todo, report, interrupts, closed)
+        if job.isolation == "none":
+            _dress_main(job.file)
+        kept = job.session is not None or opening.outlives
+        status = await _run_cells(
+            session,
+            job,
+            todo,
+            report,
+            interrupts,
+            closed,
+            gone=lambda: bool(died) and not kept,
+        )
         await _name_tasks(session, report)
     finally:
         await opening.__aexit__(None, None, None)
@@ -156,7 +176,10 @@ async def _run_cells(
     report: Report,
     interrupts: Interrupts,
     closed: Callable[[], bool],
+    *,
+    gone: Callable[[], bool],
 ) -> int:
+    """``gone``: whether the names of the cells so far are."""
     status = DONE
     if todo.over:
         return status
@@ -166,6 +189,9 @@ async def _run_cells(
         if interrupts.presses:
             report.note("interrupted between two cells")
             return INTERRUPTED
+        if gone():
+            report.note("the names of the cells before went with it; nothing more is run")
+            return ERROR
         cell = job.file.cells[i]
         report.cell(i, cell)
         with interrupts.ordered(session):
@@ -196,6 +222,8 @@ def _judge(outcome: Outcome, cell: SourceCell, job: Job) -> int | None:
             return exit_status(error)
         case Failed(error=KeyboardInterrupt()):  # raised by the cell's own code
             return INTERRUPTED
+        case Failed(error=WorkerDiedError() as error) if not (cell.may_fail or job.keep_going):
+            return status_of(error)
         case Failed():
             return None if cell.may_fail or job.keep_going else ERROR
 
@@ -205,6 +233,13 @@ def exit_status(error: SystemExit) -> int:
     if error.code is None:
         return DONE
     return error.code & 0xFF if isinstance(error.code, int) else ERROR
+
+
+def status_of(error: WorkerDiedError) -> int:
+    """The status that a shell would tell of such a process: its own, or 128 and the signal."""
+    if error.signal is not None:
+        return 128 + error.signal
+    return ERROR if error.status is None else error.status
 
 
 async def _name_tasks(session: Any, report: Report) -> None:

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pyrepl3.config import Limits
-from pyrepl3.engine.main import host_main
+from pyrepl3.config import Isolation, Limits
 from pyrepl3.errors import CompilationError, PyREPL3Error
 from pyrepl3.front.asking import LineReader
 from pyrepl3.front.console import Console
@@ -18,15 +17,26 @@ from pyrepl3.front.magics import MagicError, translate
 from pyrepl3.front.percent import Percent, guess
 from pyrepl3.front.percent import complete as complete_percent
 from pyrepl3.front.render import TextReport, brought_back
-from pyrepl3.records import Event, Failed, Finished, Restored
+from pyrepl3.records import Committed, Event, Failed, Finished, Restored
 
 
 def run_prompt(
-    *, session: str | None, store: str | None, limits: Limits | None, recompute: bool = False
+    host: Callable[..., int],
+    *,
+    session: str | None,
+    store: str | None,
+    limits: Limits | None,
+    recompute: bool = False,
+    isolation: Isolation = "process",
 ) -> int:
-    """Read entries from the terminal and run them until Ctrl-D. Returns the exit status."""
-    prompt = Prompt(session=session, store=store, limits=limits, recompute=recompute)
-    return host_main(prompt.main, on_sigint=prompt.press, on_unheard=prompt.interrupts.unheard)
+    """Read entries from the terminal and run them until Ctrl-D. Returns the exit status.
+
+    ``host`` runs a program, with the cells of its sessions here or apart, as ``isolation`` says.
+    """
+    prompt = Prompt(
+        session=session, store=store, limits=limits, recompute=recompute, isolation=isolation
+    )
+    return host(prompt.main, on_sigint=prompt.press, on_unheard=prompt.interrupts.unheard)
 
 
 class Prompt:
@@ -39,7 +49,9 @@ class Prompt:
         store: str | None,
         limits: Limits | None,
         recompute: bool = False,
+        isolation: Isolation = "process",
     ) -> None:
+        self._isolation = isolation
         self._recompute = recompute
         self._name = session
         self._store = store
@@ -61,6 +73,7 @@ class Prompt:
             observe=self._observe,
             ask=self._reader.ask,
             recompute=self._recompute,
+            isolation=self._isolation,
         )
         self._console.line(_banner())
         try:
@@ -157,9 +170,11 @@ class Prompt:
         if isinstance(event, Restored):
             if self._percent is None or not self._percent.travels:  # else it tells what changed
                 what = brought_back(event) or "no names came back"
-                self._report.note(f"session {self._name}: {what}")
+                self._report.note(what if self._name is None else f"session {self._name}: {what}")
             self._report.lost(event.lost, "did not come back")
             return
+        if isinstance(event, Committed) and self._name is None:
+            return  # nobody wanted it kept; should the worker die, what is lost is said then
         if isinstance(event, Finished):
             self._reader.drop()
         self._report.event(event)

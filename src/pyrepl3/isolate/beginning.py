@@ -40,11 +40,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     tools: tuple[tuple[str, str], ...] = ()
 
-    def setup(self, *, asks: bool, keeps: bool, own_path: bool) -> Setup:
+    def setup(self, pool: Pool, *, asks: bool, keeps: bool) -> Setup:
         """The first message to a worker: with our directory, arguments and environment, and our path.
 
-        A confined one has a directory and an environment of its own, and no arguments. ``own_path``: of
-        another interpreter, whose own path is the one to search.
+        A confined one has a directory and an environment of its own, and no arguments; another interpreter
+        its own path.
         """
         try:
             directory = os.getcwd()  # noqa: PTH109
@@ -66,13 +66,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             asks=asks,
             keeps=keeps,
             directory=directory,
-            path=None if own_path else tuple(sys.path),
+            path=tuple(sys.path) if pool.python is None else None,
             arguments=tuple(sys.argv) if self.policy is None else (),
             environment=environment,
             file=self.file,
             policy=self.policy,
             workdir=self.workdir,
             tools=self.tools,
+            attached=pool.attached,
         )
 
     def check(self, ready: Ready) -> None:
@@ -114,7 +115,7 @@ async def begin(
     wanted: Wanted, pool: Pool, connect: Callable[[Worker], Link], *, asks: bool, keeps: bool
 ) -> tuple[Link, Ready]:
     """A worker that has taken its Setup. Raises WorkerDiedError, ConfinementError."""
-    setup = wanted.setup(asks=asks, keeps=keeps, own_path=pool.python is not None)
+    setup = wanted.setup(pool, asks=asks, keeps=keeps)
     while True:
         try:
             worker = await asyncio.to_thread(pool.lease)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import itertools
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value, pickle_value
 from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
+from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
 from pyrepl3.run.execution import Group
@@ -39,6 +41,7 @@ from pyrepl3.run.host import LoopHost
 from pyrepl3.run.namespace import NamespaceManager, fresh_main
 from pyrepl3.run.questions import answer
 from pyrepl3.run.signals import MainThread
+from pyrepl3.run.speaker import speaker
 from pyrepl3.run.thread import ThreadRunner
 from pyrepl3.run.tools import Calls, make_functions
 from pyrepl3.snapshot.process import Process
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
     type Reply = Callable[[Any, BaseException | None], None]
     type _Replied = m.Given | m.Held | m.Returned | m.Found | m.Plugged | m.Dialed
 
+_STARTS = frozenset(("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.forkpty"))
+"""Audit events before another process writes to the same places."""
+_SHOWN = 1.0  # seconds that the host may take to show what was told before
 _WINDOWS = 1000  # cells whose output is bounded in what is under way
 
 
@@ -149,12 +155,16 @@ class _Worker:
             durability=self._kept if setup.keeps else None,
             forks=(setup.limits or Limits()) if _may_fork(setup.policy) else None,
         )
-        self._signals = MainThread(self._runner.interrupt, running=lambda: self._runner.foreground)
+        self._presses: dict[str, list[int]] = {}
+        """How often each cell was to be stopped, by a signal and by the host."""
+        self._signals = MainThread(self._on_ctrl_c, running=lambda: self._runner.foreground)
         self._windows: dict[bytes, Window] = {}
         self._cells: dict[bytes, str] = {}
         self._control_loop = asyncio.new_event_loop()
         self._wants: dict[int, tuple[threading.Event, list[m.Given]]] = {}
-        self._asked = 0
+        self._numbers = itertools.count(1)
+        if setup.attached:
+            sys.addaudithook(self._on_audit)
         self._closing = asyncio.Event()
         self._send(m.Ready(pid=os.getpid(), unheld=unheld, walls=walls))
 
@@ -239,6 +249,7 @@ class _Worker:
 
         def over(error: BaseException | None) -> None:
             del self._cells[key]
+            self._presses.pop(cell.id, None)
             if error is not None:  # the engine's own fault: the host must not wait for ever
                 teller.end(cell, error)
             # The tasks of cells long ago may still write, without a bound from here on.
@@ -266,14 +277,27 @@ class _Worker:
     def _stop(self, stop: m.Stop) -> None:
         cell_id = self._cells.get(stop.key)
         if cell_id is not None and stop.limit is None:
-            # The main thread reads only while its loop waits: nothing of a cell runs then.
-            answers = threading.current_thread() is threading.main_thread()
-            self._runner.interrupt(cell_id, answers=answers)
+            self._press(cell_id, by_host=True)
         elif stop.limit is not None:
             for execution in self._runner.executor.running():
                 if execution.cell.id == cell_id:
                     request_stop(execution, LimitExceededError(stop.limit, stop.used, stop.allowed))
         self._send(m.Heard(key=stop.key))
+
+    def _on_ctrl_c(self) -> bool:
+        """A SIGINT: of a terminal that the host shares, of a host in despair, or of a cell."""
+        cell_id = self._runner.foreground
+        return cell_id is not None and self._press(cell_id, by_host=False)
+
+    def _press(self, cell_id: str, *, by_host: bool) -> bool:
+        """Stop a cell, once for a press that comes both ways."""
+        counts = self._presses.setdefault(cell_id, [0, 0])
+        counts[by_host] += 1
+        if counts[by_host] <= counts[not by_host]:
+            return True
+        # The main thread reads only while its loop waits: nothing of a cell runs then.
+        answers = by_host and threading.current_thread() is threading.main_thread()
+        return self._runner.interrupt(cell_id, answers=answers)
 
     def _checkpoint(self, key: bytes) -> Reply:
         def reply(delta: Delta | None, error: BaseException | None) -> None:
@@ -357,9 +381,24 @@ class _Worker:
     def _call(self, n: int, name: str, data: bytes) -> None:
         self._send(m.Call(n=n, name=name), [data])
 
+    def _on_audit(self, event: str, _: object) -> None:
+        """What another process writes to our terminal or pipe comes after what cells have printed so far."""
+        if event not in _STARTS or self._channel.left:
+            return
+        execution = speaker()
+        if execution is None or execution.sink is None:
+            return
+        execution.sink.flush()
+        n = next(self._numbers)
+        shown, _given = self._wants[n] = threading.Event(), []
+        self._send(m.Show(n=n))
+        shown.wait(_SHOWN)
+        stop_if_asked(
+            execution
+        )  # an interrupt while we waited: before there is a process to look after
+
     def _ask_host(self, prompt: str, password: bool) -> str:  # noqa: FBT001  the Asker port
-        self._asked += 1
-        n = self._asked
+        n = next(self._numbers)
         event, given = self._wants[n] = threading.Event(), []
         self._send(m.Want(n=n, prompt=prompt, password=password))
         event.wait()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import array
-import importlib.util
-import json
 import os
 import queue
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import WorkerDiedError
-from pyrepl3.isolate import boot, zygote
+from pyrepl3.isolate import reports
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Sequence
+
+    from pyrepl3.isolate.ahead import Ahead
 
 _START = 60.0  # seconds that a zygote may take, which imports what is to be preloaded
 _FORK = 10.0
@@ -32,16 +31,25 @@ class Forker:
     """Forks workers of one kind, through a zygote that is started when it is first asked.
 
     ``heard_end(pid, status)`` is told of the end of each, on a thread of ours. ``fork`` is for one thread at
-    a time.
+    a time. ``attached``: workers share our process group, terminal and standard input. ``ahead``: the
+    zygote to begin with, which has been asked for a worker already.
     """
 
     def __init__(
-        self, python: str | None, preload: Sequence[str], heard_end: Callable[[int, int], object]
+        self,
+        python: str | None,
+        preload: Sequence[str],
+        heard_end: Callable[[int, int], object],
+        *,
+        attached: bool = False,
+        ahead: Ahead | None = None,
     ) -> None:
         self.python = python
         self._preload = tuple(preload)
         self._heard_end = heard_end
-        self._process: subprocess.Popen[bytes] | None = None
+        self._attached = attached
+        self._ahead = ahead
+        self._process: subprocess.Popen[bytes] | Ahead | None = None
         self._sock: socket.socket | None = None
         self._replies: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -49,6 +57,23 @@ class Forker:
     def pid(self) -> int | None:
         """The process id of the zygote; None where there is none."""
         return None if self._process is None else self._process.pid
+
+    def first(self) -> tuple[socket.socket, int] | None:
+        """Our end of the pair, and the pid, of the worker that was asked for ahead; once, if it is there."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        self._process, self._sock = ahead, ahead.sock
+        self._hear(ahead.sock)
+        with suppress(queue.Empty):
+            if (
+                self._replies.get(timeout=_START) >= 0
+                and (pid := self._replies.get(timeout=_FORK)) > 0
+            ):
+                return ahead.first, pid
+        ahead.first.close()
+        self.close(0.0)
+        return None
 
     def fork(self, sock: socket.socket) -> int:
         """The pid of a new worker, whose end of a pair is ``sock``. Raises WorkerDiedError."""
@@ -70,6 +95,10 @@ class Forker:
 
     def close(self, seconds: float = _FORK) -> None:
         """End the zygote, and with it its workers. Any thread. Idempotent."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._process, self._sock = ahead, ahead.sock
+            ahead.first.close()
         process, self._process = self._process, None
         sock, self._sock = self._sock, None
         if sock is not None:
@@ -79,7 +108,7 @@ class Forker:
         if process is not None:
             try:
                 process.wait(seconds)
-            except subprocess.TimeoutExpired:
+            except Exception:  # noqa: BLE001  subprocess.TimeoutExpired, which need not be loaded
                 process.kill()
                 process.wait()
 
@@ -110,10 +139,7 @@ class Forker:
             theirs.close()
             os.close(why)
         self._sock = ours
-        self._replies = queue.SimpleQueue()
-        threading.Thread(
-            target=self._listen, args=(ours, self._replies), name="pyrepl3-pool", daemon=True
-        ).start()
+        self._hear(ours)
         try:
             ready = self._replies.get(timeout=_START)
         except queue.Empty:
@@ -128,7 +154,18 @@ class Forker:
                     else "the process that forks workers did not start; see stderr"
                 )
 
+    def _hear(self, sock: socket.socket) -> None:
+        self._replies = queue.SimpleQueue()
+        threading.Thread(
+            target=self._listen, args=(sock, self._replies), name="pyrepl3-pool", daemon=True
+        ).start()
+
     def _spawn(self, sock: int, why: int) -> subprocess.Popen[bytes]:
+        import json  # noqa: PLC0415  not where a zygote was forked ahead
+        import subprocess  # noqa: PLC0415
+
+        from pyrepl3.isolate import boot  # noqa: PLC0415
+
         settings: dict[str, Any] = {
             "path": sys.path if self.python is None else None,
             "tag": sys.implementation.cache_tag,
@@ -137,35 +174,38 @@ class Forker:
             "socket": sock,
             "host": os.getpid(),
             "why": why,
+            "attached": self._attached,
+            "ahead": False,
         }
         return subprocess.Popen(
             [self.python or sys.executable, "-I", boot.__file__, json.dumps(settings)],
-            stdin=subprocess.DEVNULL,
+            stdin=None if self._attached else subprocess.DEVNULL,
             pass_fds=[sock, why],
             env={
                 name: value
                 for name, value in os.environ.items()
                 if name in _ENV or name.startswith("LC_")
             },
-            start_new_session=True,  # no terminal: Ctrl-C there is for the host to judge
+            # No terminal: Ctrl-C there is for the host to judge.
+            start_new_session=not self._attached,
         )
 
     def _listen(self, sock: socket.socket, replies: queue.SimpleQueue[int]) -> None:
         """Hear what the zygote reports. On a thread of its own."""
-        size = zygote.REPORT.size
+        size = reports.REPORT.size
         held = b""
         mine: set[int] = set()
         with suppress(OSError):
             while data := sock.recv(4096):
                 held += data
                 while len(held) >= size:
-                    kind, pid, status = zygote.REPORT.unpack(held[:size])
+                    kind, pid, status = reports.REPORT.unpack(held[:size])
                     held = held[size:]
-                    if kind == zygote.EXITED:
+                    if kind == reports.EXITED:
                         mine.discard(pid)
                         self._heard_end(pid, status)
                     else:
-                        if kind == zygote.FORKED and pid:
+                        if kind == reports.FORKED and pid:
                             mine.add(pid)
                         replies.put(pid)
         replies.put(-1)
@@ -175,6 +215,9 @@ class Forker:
 
 def _place(name: str) -> str | None:
     """The folder of a package of ours."""
+    import importlib.util  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         return None

@@ -205,7 +205,7 @@ class Link:
                     self.flights[key].heard = True
             case m.Answered(key=key):
                 self._answered(message, parts)
-            case m.Want():
+            case m.Want() | m.Show():
                 self._want(message)
             case m.Keep():
                 if self._durability is None:
@@ -274,7 +274,10 @@ class Link:
         flight.giving = False
         self.post(m.Room(key=flight.key, size=size))
 
-    def _want(self, want: m.Want) -> None:
+    def _want(self, want: m.Want | m.Show) -> None:
+        if isinstance(want, m.Show):  # all before it has been told by now
+            self.post(m.Given(n=want.n))
+            return
         ask = self._ask
         if ask is None or self._asked >= _QUESTIONS:
             raise FrameError("a question that was not allowed")

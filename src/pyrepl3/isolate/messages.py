@@ -7,6 +7,7 @@ which only writes to the pipe cannot speak for a cell. Many bytes go beside a me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -75,7 +76,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
     ``policy``: confine the worker, with ``workdir`` as the
     directory that is its own.
-    ``tools``: functions of the host, name and docstring.
+    ``tools``: functions of the host, name and docstring. ``attached``: it shares our terminal.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Setup(_Message, frozen=True, kw_only=True):
     policy: Policy | None = None
     workdir: str = ""
     tools: tuple[tuple[str, str], ...] = ()
+    attached: bool = False
 
 
 class Run(_Message, frozen=True, kw_only=True):
@@ -353,15 +355,46 @@ class Dial(_Message, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
+class Show(_Message, frozen=True, kw_only=True):
+    """What was told so far is to be shown before the cell goes on. Answer: Given, with the same ``n``."""
+
+    n: int
+
+
 type ToHost = (
-    Ready | Began | Told | Ended | Heard | Answered | Want | Keep | Call | Drop | Lookup | Dial
+    Ready
+    | Began
+    | Told
+    | Ended
+    | Heard
+    | Answered
+    | Want
+    | Show
+    | Keep
+    | Call
+    | Drop
+    | Lookup
+    | Dial
 )
 
 type Message = ToWorker | ToHost
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=repr)  # a MIME bundle may hold any object
-_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-_to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)
+
+
+# Made when first needed: each takes milliseconds, and a process is one of the two.
+
+
+@cache
+def worker_decoder() -> msgspec.msgpack.Decoder[ToWorker]:
+    """Reads what comes to a worker."""
+    return msgspec.msgpack.Decoder(ToWorker)
+
+
+@cache
+def host_decoder() -> msgspec.msgpack.Decoder[ToHost]:
+    """Reads what comes from a worker."""
+    return msgspec.msgpack.Decoder(ToHost)
 
 
 def encode(message: Message) -> bytes:
@@ -384,12 +417,12 @@ def unpack[T](data: msgspec.Raw, kind: type[T]) -> T:
 
 def decode_in_worker(head: bytes) -> ToWorker:
     """A message of the host. Raises FrameError for what is none."""
-    return _decode(_to_worker, head)
+    return _decode(worker_decoder(), head)
 
 
 def decode_in_host(head: bytes) -> ToHost:
     """A message of a worker. Raises FrameError for what is none."""
-    return _decode(_to_host, head)
+    return _decode(host_decoder(), head)
 
 
 def _decode[T](decoder: msgspec.msgpack.Decoder[T], head: bytes) -> T:

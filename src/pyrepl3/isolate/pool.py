@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pyrepl3.isolate.ahead import Ahead
+
 MOST = 1024
 """Workers at once."""
 _SETTLE = 0.02
@@ -113,6 +115,9 @@ class Pool:
     long a lease waits for room. ``python``: the interpreter, of an environment of its own if need be (None:
     this one): Python 3.12 or later, with msgspec and blake3 unless it is of the same version as this one.
     Closed at the end of the process; the kernel closes it where that is killed.
+
+    ``attached``: workers are of our process group and share our terminal and standard input, as what a
+    command line starts; ``ahead`` is then the zygote to begin with.
     """
 
     def __init__(
@@ -124,6 +129,8 @@ class Pool:
         memory: int | None = None,
         wait: float = 0.0,
         python: Path | str | None = None,
+        attached: bool = False,
+        ahead: Ahead | None = None,
     ) -> None:
         if isinstance(preload, str):
             raise TypeError(f"preload takes names of modules, not the string {preload!r}")
@@ -140,7 +147,10 @@ class Pool:
         """Held for a moment; also by who hears of ends, so never while something is waited for."""
         self._ended = threading.Condition(self._lock)
         self._early: dict[int, int] = {}  # ends of workers that were not known yet
-        self._forker = Forker(self.python, self.preload, self._heard_end)
+        self.attached = attached
+        self._forker = Forker(
+            self.python, self.preload, self._heard_end, attached=attached, ahead=ahead
+        )
         self._workers: dict[int, Worker] = {}
         self._idle: deque[Worker] = deque()
         self._filling = False
@@ -239,14 +249,8 @@ class Pool:
             self._check()
 
     def _fork(self) -> Worker:
-        ours, theirs = socket.socketpair()
-        try:
-            pid = self._forker.fork(theirs)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        first = self._forker.first()
+        ours, pid = self._fork_anew() if first is None else first
         worker = Worker(ours, pid, self)
         with self._lock:
             status = self._early.pop(pid, None)
@@ -255,6 +259,16 @@ class Pool:
         if status is not None:
             worker.ended(status)
         return worker
+
+    def _fork_anew(self) -> tuple[socket.socket, int]:
+        ours, theirs = socket.socketpair()
+        try:
+            return ours, self._forker.fork(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
 
     def _heard_end(self, pid: int, status: int) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.stopping import escalate
 from pyrepl3.isolate.values import unpack_value, unpickle_value
-from pyrepl3.records import Walls
+from pyrepl3.records import Tasks, Walls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -225,6 +225,8 @@ class ProcessRunner:
 
     async def ask(self, question: Question) -> Any:
         """Answer a question, also while a cell runs. Raises NamespaceError for what does not cross."""
+        if isinstance(question, Tasks) and self._link is not None and self._link.lost:
+            return ()  # they went with it
         link = await self._ensure()
         if isinstance(question, Walls):
             return self.walls

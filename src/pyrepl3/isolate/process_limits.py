@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -71,6 +70,8 @@ def _hold_files(allowed: int) -> str:
 
 
 def _hold_file_size(allowed: int) -> str:
+    import tempfile  # noqa: PLC0415  sessions with limits only
+
     _set(resource.RLIMIT_FSIZE, allowed)
     with tempfile.TemporaryFile() as file:
         try:

@@ -7,7 +7,6 @@ the host's memory without another copy.
 
 from __future__ import annotations
 
-import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +65,8 @@ def unpack_value(data: bytes, parts: memoryview) -> Any:
 def pickle_value(value: Any, name: str) -> Packed:
     """The value as a pickle and its buffers. Raises NamespaceError where it has none."""
     beside = _Beside(name)
+    import pickle  # noqa: PLC0415  few values are asked for as a pickle
+
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = pickle.dumps(value, 5, buffer_callback=buffers.append)
@@ -77,6 +78,8 @@ def pickle_value(value: Any, name: str) -> Packed:
 
 def unpickle_value(data: bytes, parts: memoryview) -> Any:
     """The value, by running what the worker says. Raises whatever that raises."""
+    import pickle  # noqa: PLC0415
+
     pickled, *buffers = msgspec.msgpack.decode(data, type=list[tuple[int, int]])
     return pickle.loads(_cut(parts, *pickled), buffers=[_cut(parts, *place) for place in buffers])
 

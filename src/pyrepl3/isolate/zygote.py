@@ -15,16 +15,16 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
+import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-REPORT = struct.Struct(">cii")
-"""One report: FORKED or EXITED, a pid, and for the latter the wait status."""
-FORKED, EXITED, READY = b"F", b"X", b"R"
+from pyrepl3.isolate.reports import EXITED, FORKED, READY, REPORT
 
 _PDEATHSIG = 1  # PR_SET_PDEATHSIG
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_SWEEP = 1.0  # seconds that what workers have started may take to be gone
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -38,10 +38,18 @@ def main(settings: dict[str, Any]) -> None:
     os.close(settings["why"])
     from pyrepl3.isolate import child  # noqa: PLC0415  much, and after what is preloaded
 
-    _warm()
-    gc.collect()
+    if not settings["ahead"]:  # else somebody waits for the first worker
+        _warm()
+        gc.collect()
     gc.freeze()  # so that a collection in a worker does not copy all pages
-    zygote = Zygote(settings["socket"], settings["host"], child.serve, child.reset_signals)
+    gc.enable()
+    zygote = Zygote(
+        settings["socket"],
+        settings["host"],
+        child.serve,
+        child.reset_signals,
+        attached=settings["attached"],
+    )
     zygote.serve()
 
 
@@ -55,24 +63,39 @@ def _warm() -> None:
     for name in late.split():
         with suppress(ImportError):
             importlib.import_module(name)
+    from pyrepl3.isolate.messages import worker_decoder  # noqa: PLC0415
+
+    worker_decoder()
 
 
 class Zygote:
-    """Forks at the host's word. To be made and used on the only thread there is."""
+    """Forks at the host's word. To be made and used on the only thread there is.
 
-    def __init__(self, sock: int, host: int, serve: Any, reset_signals: Any) -> None:
+    ``attached``: its workers are of the host's process group, so that a terminal and a shell treat them and
+    what they start as the host itself. Then no group tells what a worker has started: what it leaves
+    behind becomes the zygote's child, and is ended unless the worker ended well.
+    """
+
+    def __init__(
+        self, sock: int, host: int, serve: Any, reset_signals: Any, *, attached: bool
+    ) -> None:
         self._sock = socket.socket(fileno=sock)
         self._host = host
         self._serve_child = serve
         self._reset_signals = reset_signals
         self._workers: set[int] = set()
+        self._attached = attached
+        self._sweeping = False
         self._libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+        if attached and self._libc is not None:
+            self._libc.prctl(_SUBREAPER, 1, 0, 0, 0)
         self._pidfd = -1
         with suppress(AttributeError, OSError):  # other systems: the end of the socket tells
             self._pidfd = os.pidfd_open(host)
         self._wake = os.pipe()
         os.set_blocking(self._wake[0], False)
         os.set_blocking(self._wake[1], False)
+        self._ignored = _ignored() if attached else []
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # Ctrl-C in a terminal is for the host to judge
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -100,6 +123,7 @@ class Zygote:
             return
         finally:
             self._end_all()
+            self._sock.close()
 
     def _take(self) -> bool:
         """One word of the host: False when there are no more."""
@@ -122,8 +146,9 @@ class Zygote:
             return
         if not pid:
             self._become_worker(fd, me)
-        with suppress(OSError):
-            os.setpgid(pid, pid)  # in both: nobody knows who comes first
+        if not self._attached:
+            with suppress(OSError):
+                os.setpgid(pid, pid)  # in both: nobody knows who comes first
         os.close(fd)
         self._workers.add(pid)
         self._report(FORKED, pid, 0)
@@ -134,9 +159,12 @@ class Zygote:
                 self._libc.prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
             if os.getppid() != parent:  # it died before that was set
                 os._exit(1)
-            os.setpgid(0, 0)
+            if not self._attached:
+                os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             self._reset_signals()
+            for number in self._ignored:
+                signal.signal(number, signal.SIG_IGN)
             self._sock.close()
             os.close(self._wake[0])
             os.close(self._wake[1])
@@ -157,21 +185,65 @@ class Zygote:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
+                self._sweeping = False
                 return
             if not pid:
-                return
+                break
+            if pid not in self._workers:
+                continue  # what a worker had started
             self._workers.discard(pid)
-            _kill_group(pid)  # what a worker has started goes with it
+            if self._attached:
+                self._sweeping |= status != 0
+            else:
+                _kill_group(pid)  # what a worker has started goes with it
             self._report(EXITED, pid, status)
+        if self._sweeping:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End what workers have left behind. What these had started comes to us when they are gone."""
+        left = [pid for pid in _children() if pid not in self._workers]
+        self._sweeping = bool(left)
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
     def _report(self, kind: bytes, pid: int, status: int) -> None:
         self._sock.sendall(REPORT.pack(kind, pid, status))
 
     def _end_all(self) -> None:
+        if not self._workers:
+            return
         for pid in self._workers:
-            _kill_group(pid)
+            if not self._attached:
+                _kill_group(pid)
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        if not self._attached:
+            return
+        until = time.monotonic() + _SWEEP
+        with suppress(OSError):  # no child is left
+            while time.monotonic() < until:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    self._sweep()
+                    time.sleep(0.002)  # no word comes from a process that is being ended
+
+
+def _ignored() -> list[int]:
+    """What whoever started us wants ignored: nohup, say. Ctrl-C is ours in any case."""
+    return [
+        number
+        for number in signal.valid_signals()
+        if signal.getsignal(number) is signal.SIG_IGN
+        and number not in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+    ]
+
+
+def _children() -> list[int]:
+    """The pids of our children; none where the system does not tell."""
+    with suppress(OSError, ValueError), open("/proc/thread-self/children", "rb") as file:  # noqa: PTH123
+        return [int(word) for word in file.read().split()]
+    return []
 
 
 def _kill_group(pid: int) -> None:
