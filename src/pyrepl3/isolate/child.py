@@ -30,6 +30,7 @@ from pyrepl3.isolate.keeping import Forwarded
 from pyrepl3.isolate.listening import Listener
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
+from pyrepl3.isolate.stacks import describe_stacks
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value, pickle_value
 from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
@@ -406,13 +407,3 @@ class _Worker:
         if answer_.error:
             raise KeyboardInterrupt if answer_.error == "KeyboardInterrupt" else EOFError
         return answer_.text
-
-
-def describe_stacks() -> str:
-    """Where each thread is, for people."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    lines: list[str] = []
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001  the documented way
-        lines.append(f"thread {names.get(ident, ident)}:\n")
-        lines += traceback.format_stack(frame)
-    return "".join(lines)

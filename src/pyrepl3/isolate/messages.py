@@ -4,6 +4,9 @@
 which only writes to the pipe cannot speak for a cell. Many bytes go beside a message (see ``packed``).
 """
 
+# Both directions have one name here: m.
+# ruff: noqa: PLC0414
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,13 +15,31 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pyrepl3.config import ExecutorConfig, Limits, Policy
-from pyrepl3.errors import LimitName
 from pyrepl3.isolate.frames import FrameError
+from pyrepl3.isolate.orders import Ask as Ask
+from pyrepl3.isolate.orders import Asks as Asks
+from pyrepl3.isolate.orders import Audit as Audit
+from pyrepl3.isolate.orders import Checkpoint as Checkpoint
+from pyrepl3.isolate.orders import Close as Close
+from pyrepl3.isolate.orders import Dialed as Dialed
+from pyrepl3.isolate.orders import Fault as Fault
+from pyrepl3.isolate.orders import Found as Found
+from pyrepl3.isolate.orders import Given as Given
+from pyrepl3.isolate.orders import Held as Held
+from pyrepl3.isolate.orders import Mark as Mark
+from pyrepl3.isolate.orders import Plugged as Plugged
+from pyrepl3.isolate.orders import Restore as Restore
+from pyrepl3.isolate.orders import Returned as Returned
+from pyrepl3.isolate.orders import Room as Room
+from pyrepl3.isolate.orders import Run as Run
+from pyrepl3.isolate.orders import Setup as Setup
+from pyrepl3.isolate.orders import Stop as Stop
+from pyrepl3.isolate.orders import ToWorker as ToWorker
+from pyrepl3.isolate.orders import Wire as _Message
+from pyrepl3.isolate.orders import WireError as WireError
 from pyrepl3.records import (
     Asked,
     Blocked,
-    Cell,
     Display,
     ExecutionMode,
     Kept,
@@ -35,208 +56,6 @@ KEY = 16
 """Bytes of a key."""
 WINDOW = 1024 * 1024
 """Characters of output of a cell that may be under way; then it waits until the host has taken some."""
-
-
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """Base of all messages."""
-
-
-class WireError(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An exception without its object: see ``errors.py`` beside this.
-
-    ``args`` is None where they are no plain values; ``extra`` has the attributes of a SyntaxError.
-    """
-
-    module: str
-    name: str
-    args: tuple[Any, ...] | None = None
-    shown: str = ""
-    text: str = ""
-    extra: Mapping[str, Any] = {}
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why the network did not give what was asked for: an error number and its text.
-
-    ``kind``: ``"refused"`` by the policy, ``"lookup"`` with a number of getaddrinfo, ``"system"``.
-    """
-
-    kind: Literal["refused", "lookup", "system"]
-    number: int
-    text: str
-
-
-# --- to the worker --------------------------------------------------------------------------------
-
-
-class Setup(_Message, frozen=True, kw_only=True):
-    """The first message: what the session needs. Answer: Ready.
-
-    ``asks``: somebody answers ``input()``. ``keeps``: what steps come to is kept.
-    ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
-    ``policy``: confine the worker, with ``workdir`` as the
-    directory that is its own.
-    ``tools``: functions of the host, name and docstring. ``attached``: it shares our terminal.
-    """
-
-    name: str
-    config: ExecutorConfig | None = None
-    limits: Limits | None = None
-    asks: bool = False
-    keeps: bool = False
-    directory: str = ""
-    path: tuple[str, ...] | None = None
-    arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] = {}
-    file: str = ""
-    policy: Policy | None = None
-    workdir: str = ""
-    tools: tuple[tuple[str, str], ...] = ()
-    attached: bool = False
-
-
-class Run(_Message, frozen=True, kw_only=True):
-    """Run a cell. Where more than WINDOW was written and not read it waits for Room."""
-
-    key: bytes
-    cell: Cell
-
-
-class Stop(_Message, frozen=True, kw_only=True):
-    """Interrupt a cell, or, with ``limit``, stop it for what it has used. Answer: Heard, at once."""
-
-    key: bytes
-    limit: LimitName | None = None
-    used: float = 0.0
-    allowed: float = 0.0
-
-
-class Room(_Message, frozen=True, kw_only=True):
-    """So many characters of a cell's output have been read."""
-
-    key: bytes
-    size: int
-
-
-type Asks = Literal[
-    "fetch",
-    "pickle",
-    "variables",
-    "tasks",
-    "complete",
-    "explain",
-    "parallel",
-    "notes",
-    "stack",
-    "debug",
-    "breakpoint",
-    "check",
-    "types",
-    "hot",
-]
-
-
-class Ask(_Message, frozen=True, kw_only=True):
-    """Answer a question. Answer: Answered."""
-
-    key: bytes
-    what: Asks
-    text: str = ""
-    cursor: int = 0
-
-
-class Checkpoint(_Message, frozen=True, kw_only=True):
-    """Take a snapshot. Answer: Answered, with a WireDelta."""
-
-    key: bytes
-
-
-class Mark(_Message, frozen=True, kw_only=True):
-    """The last snapshot is safe. Answer: Answered."""
-
-    key: bytes
-
-
-class Audit(_Message, frozen=True, kw_only=True):
-    """Look for changes that no cell named. Answer: Answered, with a bool."""
-
-    key: bytes
-    hurry: bool = False
-
-
-class Restore(_Message, frozen=True, kw_only=True):
-    """Replace the namespace. Answer: Answered, with what was lost."""
-
-    key: bytes
-    snapshot: msgspec.Raw
-
-
-class Given(_Message, frozen=True, kw_only=True):
-    """The answer to a Want. ``error`` names a builtin exception that is to be raised instead."""
-
-    n: int
-    text: str = ""
-    error: str = ""
-
-
-class Held(_Message, frozen=True, kw_only=True):
-    """The answer to a Keep: ``data`` is msgpack by what was asked for; or an error."""
-
-    n: int
-    data: msgspec.Raw = msgspec.Raw(b"\xc0")
-    error: WireError | None = None
-
-
-class Returned(_Message, frozen=True, kw_only=True):
-    """The answer to a Call: the parts are the result; or what was raised instead, see ``run.tools``."""
-
-    n: int
-    fault: tuple[str, str] | None = None
-
-
-class Found(_Message, frozen=True, kw_only=True):
-    """The answer to a Lookup: addresses, or why there are none."""
-
-    n: int
-    addresses: tuple[str, ...] = ()
-    fault: Fault | None = None
-
-
-class Plugged(_Message, frozen=True, kw_only=True):
-    """The first answer to a Dial that is allowed; with it comes the worker's end of the connection."""
-
-    n: int
-
-
-class Dialed(_Message, frozen=True, kw_only=True):
-    """The last answer to a Dial: there is a connection, or why there is none."""
-
-    n: int
-    fault: Fault | None = None
-
-
-class Close(_Message, frozen=True, kw_only=True):
-    """Stop everything and end."""
-
-
-type ToWorker = (
-    Setup
-    | Run
-    | Stop
-    | Room
-    | Ask
-    | Checkpoint
-    | Mark
-    | Audit
-    | Restore
-    | Given
-    | Held
-    | Returned
-    | Found
-    | Plugged
-    | Dialed
-    | Close
-)
 
 
 # --- to the host ----------------------------------------------------------------------------------
