@@ -65,17 +65,6 @@ _SHOWN = 1.0  # seconds that the host may take to show what was told before
 _WINDOWS = 1000  # cells whose output is bounded in what is under way
 
 
-def reset_signals() -> None:
-    """As a process starts that nobody prepared: a host under nohup ignores signals, a test blocks some."""
-    for number in signal.valid_signals():
-        # Two that cannot be set, and two that Python ignores so that writing raises instead.
-        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
-            with suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 def end_group() -> NoReturn:
     """End this process and what it has started, at once."""
     with suppress(OSError):

@@ -47,7 +47,7 @@ def main(settings: dict[str, Any]) -> None:
         settings["socket"],
         settings["host"],
         child.serve,
-        child.reset_signals,
+        reset_signals,
         attached=settings["attached"],
     )
     zygote.serve()
@@ -227,6 +227,17 @@ class Zygote:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
                     self._sweep()
                     time.sleep(0.002)  # no word comes from a process that is being ended
+
+
+def reset_signals() -> None:
+    """As a process starts that nobody prepared: a host under nohup ignores signals, a test blocks some."""
+    for number in signal.valid_signals():
+        # Two that cannot be set, and two that Python ignores so that writing raises instead.
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
+            with suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _ignored() -> list[int]:
