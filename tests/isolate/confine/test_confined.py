@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,19 @@ async def session():
 async def test_every_wall_stands(session):
     assert [wall.name for wall in await session.walls()] == NAMES
     assert all(wall.stands and not wall.detail for wall in await session.walls())
+
+
+def test_a_worker_that_would_outlive_its_parent_is_told_of():
+    script = (
+        "import ctypes, os\nfrom pyrepl3 import Policy\n"
+        "from pyrepl3.isolate.confine.build import confine\n"
+        "ctypes.CDLL(None).prctl(1, {signal}, 0, 0, 0)\nfound = confine(Policy(), {folder!r}, keep=2)\n"
+        "os._exit([wall.detail for wall in found if wall.name == 'end'] == [{detail!r}])"
+    )
+    for signal, detail in ((0, "nothing ends it when its parent dies"), (9, "")):
+        with tempfile.TemporaryDirectory() as folder:
+            source = script.format(signal=signal, folder=folder, detail=detail)
+            assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 1
 
 
 async def test_an_ordinary_session_tells_of_no_walls():

@@ -160,6 +160,10 @@ class Walls:
         )  # PR_GET_NO_NEW_PRIVS
 
     def _end(self) -> str:
+        at_death = ctypes.c_int(0)
+        prctl(2, ctypes.addressof(at_death))  # PR_GET_PDEATHSIG
+        if at_death.value != signal.SIGKILL:
+            return "nothing ends it when its parent dies"
         try:
             prctl(1, 9)  # PR_SET_PDEATHSIG: so it may, and no harm is done by this signal
         except OSError as error:
