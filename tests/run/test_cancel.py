@@ -8,15 +8,18 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 import pyrepl3
 from pyrepl3.errors import CancellationError
-from pyrepl3.records import Done, Failed, Interrupted, Notice, Output, Started
+from pyrepl3.records import Cell, Done, Failed, Interrupted, Notice, Output, Started
 from pyrepl3.run.aim import MONITOR
 from pyrepl3.run.cancel import ExecutionCancellation
+from pyrepl3.run.execution import Execution, Group, Stop
 from pyrepl3.run.executor import AsyncExecutor
+from pyrepl3.run.stuck import look
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -480,3 +483,22 @@ async def test_a_callback_that_raises_does_not_keep_the_others_from_being_called
     cancellation.cancel_execution()
     assert called == [1]
     assert isinstance(told[0], ZeroDivisionError)
+
+
+def test_a_cell_that_ends_while_it_is_looked_at_leaves_nothing_to_the_next_one():
+    execution = Execution(Cell(id="c1", n=1, source="", filename="<c1>"), Group())
+    execution.thread = threading.get_ident()
+    stop = execution.stop = Stop()
+    execution.finished = True  # and so it is not armed any more
+    done: list[bool] = []
+
+    def looking() -> None:
+        time.sleep(0.05)  # until this thread is in the loop below
+        look(execution, stop, time.monotonic())
+        done.append(True)
+
+    threading.Thread(target=looking).start()
+    while not done:
+        pass  # what is thrown hits here
+    assert sum(1 for _ in range(1000)) == 1000
+    assert not stop.thrown

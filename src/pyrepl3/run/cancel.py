@@ -30,7 +30,7 @@ from pyrepl3.run.aim import GRACE, MONITOR
 from pyrepl3.run.execution import CURRENT, Execution, Group, Stop
 from pyrepl3.run.monitor import throw
 from pyrepl3.run.signals import kick
-from pyrepl3.run.stuck import look
+from pyrepl3.run.stuck import LOCK, look
 from pyrepl3.run.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
@@ -50,10 +50,6 @@ __all__ = [
 
 TICK = 0.05  # seconds between two looks at a cell that is being stopped
 
-# Reentrant: a signal handler may come in between, on the thread that holds it.
-_lock = threading.RLock()
-
-
 STOPPING: list[Callable[[Execution], object]] = []
 """Called when a cell is to stop: by a debugger that may hold it."""
 
@@ -68,7 +64,7 @@ def request_stop(
     A second request while the first is under way goes to the next stage, unless it comes from a limit.
     ``answers``: asked by the cell's loop itself, between two callbacks. Returns False where the cell is over.
     """
-    with _lock:
+    with LOCK:
         if execution.finished or execution.abandoned:
             return False
         stop = execution.stop
@@ -118,7 +114,7 @@ def free_loop(
 
 def finish(execution: Execution) -> None:
     """The cell is out: no stop may hit what runs next. Called by the thread that ran it."""
-    with _lock:
+    with LOCK:
         execution.finished = True
         stop = execution.stop
         if stop is not None:
@@ -136,7 +132,7 @@ def claim(execution: Execution, switch: Callable[[], bool]) -> bool:
     Either the cell's own end comes first, or this: never both. ``switch`` puts another thread into the
     place of the cell's, which is killed when it comes back.
     """
-    with _lock:
+    with LOCK:
         if execution.finished or execution.abandoned or not switch():
             return False
         execution.abandoned = True
@@ -201,7 +197,7 @@ def _awaited(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
 
 def _press(execution: Execution, stop: Stop) -> None:
     """On to the next stage."""
-    with _lock:
+    with LOCK:
         stop.stage += 1
         stop.due = time.monotonic() + GRACE
         stop.delivered = False
@@ -213,7 +209,7 @@ def _press(execution: Execution, stop: Stop) -> None:
 def _tick(execution: Execution, stop: Stop) -> None:
     """Look again at a cell that is being stopped. On the watchdog's thread."""
     now = time.monotonic()
-    with _lock:
+    with LOCK:
         if execution.finished or execution.abandoned:
             return
         # A loop has answered once _answer ran, whatever the cell made of it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import CellInterrupt
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from pyrepl3.run.execution import Execution, Stop
 
+LOCK = threading.RLock()
+"""Held by whoever stops a cell, and by a cell that ends. Reentrant: a signal handler may come in between."""
 STUCK = 0.1  # seconds without a move until a call counts as one that cannot be broken
 LATE = 0.1  # seconds between two looks that show that the machine is busy: then nobody moves
 
@@ -84,6 +87,13 @@ def _suspect(execution: Execution, stop: Stop, loop: asyncio.AbstractEventLoop) 
 
 def _throw(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> None:
     """Without a tool at sys.monitoring: the older means, which ``except`` swallows."""
+    with LOCK:
+        # A cell that has just ended is not armed either: what is thrown now would hit whatever comes next.
+        if not (execution.finished or execution.abandoned):
+            _throw_now(execution, stop, thread, frame)
+
+
+def _throw_now(execution: Execution, stop: Stop, thread: int, frame: FrameType) -> None:
     if is_spared(frame.f_code.co_filename) or (stop.thrown and stop.stage == 1):
         return
     loop = execution.loop
