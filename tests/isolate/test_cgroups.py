@@ -194,6 +194,32 @@ def test_a_limit_that_the_kernel_does_not_know_is_an_error(tree):
         Leaf(tree(pids__current="3")).limit(Limits(processes=5))
 
 
+MANY = """
+import os, time
+pids = []
+try:
+    for _ in range(50):
+        pids.append(os.fork())
+        if not pids[-1]:
+            time.sleep(60)
+            os._exit(0)
+finally:
+    for pid in pids:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+"""
+# Each holds less than is allowed, all together more.
+MUCH = """
+import mmap
+for _ in range(4):
+    if not os.fork():
+        held = mmap.mmap(-1, 60 << 20)
+        held.write(bytes(60 << 20))
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
+
 # --- in a session -----------------------------------------------------------------------------------
 
 
@@ -205,14 +231,9 @@ async def test_processes_and_memory_of_a_session_are_held_where_cgroups_are():
     limits = Limits(memory=100 * MiB, processes=8)
     async with pyrepl3.open_session(isolation="process", limits=limits, strict=True) as session:
         await session.run("kept = 41")
-        outcome = await session.run(
-            "import os, time\nfor _ in range(50):\n    if not os.fork(): time.sleep(9); os._exit(0)"
-        )
+        outcome = await session.run(MANY)
         assert isinstance(outcome.error, OSError)
-        outcome = await session.run(
-            "import mmap, os\nfor _ in range(4):\n    if not os.fork():\n"
-            "        m = mmap.mmap(-1, 60 << 20); m.write(bytes(60 << 20)); os._exit(0)\nos.wait()\nimport time; time.sleep(9)"
-        )
+        outcome = await session.run(MUCH)
         assert isinstance(outcome.error, LimitExceededError)
         assert outcome.error.limit == "memory"
         assert (await session.run("kept + 1")).text == "42"

@@ -331,3 +331,25 @@ async def test_a_limit_that_does_not_hold_is_told():
     told = [notice.text for notice in seen.of(Notice) if notice.kind == "limit-unheld"]
     assert outcome.text == ("'all'" if told else "'fewer'")
     assert not told or "Limits.processes" in told[0]
+
+
+@pytest.mark.parametrize("when", ["_start", "_bring_back"])
+async def test_a_worker_that_dies_as_it_comes_fails_one_cell_and_the_next_one_finds_all(when):
+    async with asyncio.timeout(60), pyrepl3.open_session(isolation="process") as session:
+        await session.run("kept = 41")
+        runner = session._runner
+        before, do = runner._link, getattr(runner, when)
+
+        async def and_dies(*args, **options):
+            setattr(runner, when, do)
+            link = await do(*args, **options) or args[0]
+            link.worker.kill()
+            await link.gone.wait()
+            return link
+
+        setattr(runner, when, and_dies)
+        before.worker.kill()
+        await before.gone.wait()
+        outcome = await session.run("kept + 1")
+        assert isinstance(outcome.error, WorkerDiedError)
+        assert (await session.run("kept + 1")).text == "42"

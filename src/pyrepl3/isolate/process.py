@@ -208,9 +208,8 @@ class ProcessRunner:
     async def audit(self, *, hurry: bool = False) -> bool:
         """Look for changes since the last mark that no cell named."""
         link = self._link
-        if (
-            link is None or link.lost
-        ):  # a replacement has what is in the last epoch, and nothing else
+        # A replacement has what is in the last epoch, and nothing else.
+        if link is None or link.lost or self._starting.locked():
             return True
         data, _ = await link.call(lambda key: m.Audit(key=key, hurry=hurry))
         return self._checked(link, lambda: m.unpack(data, bool))
@@ -273,14 +272,17 @@ class ProcessRunner:
             link = self._link
             if link is not None and not link.lost:
                 return link
-            link = await self._start()
-            if self._died:
+            # From here on `_lost` is told of its end, at whatever moment that comes.
+            link = self._link = await self._start()
+            if self._died and not link.lost:
                 try:
                     await self._bring_back(link, revive=revive)
                 except BaseException:  # the next one tries again
+                    self._link, self._died = None, True
                     link.end("the session could not be brought back")
                     raise
-            self._link = link
+            if link.lost:  # as soon as it was there: what is sent to it nobody answers
+                raise WorkerDiedError(link.describe(), *link.cause())
             return link
 
     async def _start(self) -> Link:
@@ -319,7 +321,7 @@ class ProcessRunner:
         text = f"{self._happened}; {state}"
         if gone:
             text += f"; not in it: what {_name(gone)} did"
-        self._happened, self._died = text, False
+        self._happened, self._died = text, link.lost
 
     async def _restore_in(self, link: Link, snapshot: Snapshot) -> dict[str, str]:
         wire, parts = await asyncio.to_thread(pack_snapshot, snapshot)
