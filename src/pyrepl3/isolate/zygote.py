@@ -212,7 +212,8 @@ class Zygote:
         self._sock.sendall(REPORT.pack(kind, pid, status))
 
     def _end_all(self) -> None:
-        if not self._workers:
+        # The last worker may have gone with the host a moment ago, and what it had started not yet.
+        if not (self._workers or self._sweeping):
             return
         for pid in self._workers:
             if not self._attached:
