@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pyrepl3 import open_session
 from pyrepl3.errors import WorkerDiedError
-from pyrepl3.isolate.confine import landlock
 from pyrepl3.isolate.pool import Pool
 from pyrepl3.isolate.process import ProcessRunner
 from pyrepl3.records import Cell
-from pyrepl3.testing.leftovers import count_held
 
 pytestmark = [
     pytest.mark.slow,
@@ -160,30 +158,45 @@ MOST_MEMORY = 4 * 1024 * 1024
 MOST_OBJECTS = 100 + SESSIONS // 10  # some come with a thread, late
 MOST_THREADS = 8
 """Those of the loop's own executor come when they are needed, and stay."""
+MANY_SESSIONS = """
+import asyncio, json, sys, tempfile
+from pathlib import Path
+from pyrepl3 import open_session
+from pyrepl3.isolate.confine import landlock
+from pyrepl3.isolate.pool import Pool
+from pyrepl3.testing.leftovers import count_held
+
+async def one(n):
+    confined = walls and n % 10 == 0
+    kind = "confined" if confined else "process"
+    async with open_session(isolation=kind, pool=pool) as session:
+        write = "open('left', 'w').write('x'); " if confined else ""
+        outcome = await session.run(f"{write}{n} + 1")
+        assert outcome.text == str(n + 1)
+
+async def main():
+    for n in range(20):  # what is loaded or kept once is no leak
+        await one(n)
+    before = count_held([pool._forker.pid], folder)
+    for n in range(sessions):
+        await one(n)
+    print(json.dumps(count_held([pool._forker.pid], folder).grown(before)))
+
+folder, sessions = Path(sys.argv[1]), int(sys.argv[2])
+tempfile.tempdir = str(folder)
+walls = landlock.version() > 0
+with Pool(warm=0, most=3) as pool:
+    asyncio.run(main())
+"""
 
 
 @pytest.mark.timeout(1200)
-async def test_many_sessions_leave_no_process_descriptor_file_object_or_memory(
-    pool, tmp_path, monkeypatch
-):
+def test_many_sessions_leave_no_process_descriptor_file_object_or_memory(tmp_path):
     """One in ten is confined, and writes into a directory of its own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    walls = landlock.version() > 0
-
-    async def one(n):
-        confined = walls and n % 10 == 0
-        kind = "confined" if confined else "process"
-        async with open_session(isolation=kind, pool=pool) as session:
-            write = "open('left', 'w').write('x'); " if confined else ""
-            outcome = await session.run(f"{write}{n} + 1")
-            assert outcome.text == str(n + 1)
-
-    for n in range(20):  # what is loaded or kept once is no leak
-        await one(n)
-    before = count_held([pool._forker.pid], tmp_path)
-    for n in range(SESSIONS):
-        await one(n)
-    grown = count_held([pool._forker.pid], tmp_path).grown(before)
+    program = [sys.executable, "-c", MANY_SESSIONS, str(tmp_path), str(SESSIONS)]
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
+    grown = json.loads(done.stdout)
+    print(grown)
     assert {name: grown[name] for name in ("processes", "descriptors", "files")} == {
         "processes": 0,
         "descriptors": 0,
@@ -192,7 +205,6 @@ async def test_many_sessions_leave_no_process_descriptor_file_object_or_memory(
     assert grown["threads"] < MOST_THREADS, grown
     assert grown["objects"] < MOST_OBJECTS, grown
     assert grown["memory"] < MOST_MEMORY, grown
-    print(grown)
 
 
 async def test_sessions_of_one_pool_know_nothing_of_each_other(pool):

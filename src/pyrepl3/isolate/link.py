@@ -151,7 +151,12 @@ class Link:
         self.flights[flight.key] = flight
         self.post(m.Run(key=flight.key, cell=flight.cell))
 
-    def end(self, why: str = "") -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether the worker is gone, or killed."""
+        return self.lost or bool(self.fault)
+
+    def end(self, why: str) -> None:
         """Kill the worker."""
         self.fault = self.fault or why
         self.worker.kill()

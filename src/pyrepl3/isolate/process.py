@@ -265,13 +265,15 @@ class ProcessRunner:
     async def _ensure(self, *, revive: bool = True) -> Link:
         """The worker that there is, or a new one."""
         link = self._link
-        if link is not None and not link.lost and not self._starting.locked():
+        if link is not None and not link.ended and not self._starting.locked():
             return link
         async with self._starting:
             self._check()
             link = self._link
-            if link is not None and not link.lost:
-                return link
+            if link is not None:
+                if not link.ended:
+                    return link
+                await link.gone.wait()  # it was killed: what is sent to it nobody answers
             # From here on `_lost` is told of its end, at whatever moment that comes.
             link = self._link = await self._start()
             if self._died and not link.lost:

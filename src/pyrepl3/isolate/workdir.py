@@ -135,8 +135,14 @@ class WorkdirWatch:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, link: Link) -> None:
-        """Look after the workdir as long as this worker lives."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(link), name="workdir")
+        """Look after the workdir as long as this worker lives.
+
+        What the worker before has written since the last look is not for this one's cells to answer for.
+        """
+        heir = self._task is not None
+        self._task = asyncio.get_running_loop().create_task(
+            self._watch(link, heir=heir), name="workdir"
+        )
 
     async def check(self) -> None:
         """Raise LimitExceededError where cells have exceeded the limit until none can run any more."""
@@ -149,7 +155,7 @@ class WorkdirWatch:
     def _is_full(self) -> bool:
         return any(used > most for used, most in zip(self._before, self._most, strict=True))
 
-    async def _watch(self, link: Link) -> None:
+    async def _watch(self, link: Link, *, heir: bool) -> None:
         while not link.lost:
             begun = time.monotonic()
             try:
@@ -160,8 +166,9 @@ class WorkdirWatch:
                 link.end(f"its workdir cannot be counted: {error.strerror}")
                 return
             running = [flight for flight in link.flights.values() if not flight.over]
-            if excess is not None:
+            if excess is not None and (self._is_full() or not heir):
                 self._exceeded(link, running, excess)
+            heir = False
             spent = time.monotonic() - begun
             await asyncio.sleep(max(_BUSY if running else _IDLE, (_SHARE - 1) * spent))
 
