@@ -18,7 +18,9 @@ QUICK = """
     augassign bool compare dictcomps global named_expressions scope setcomps string_literals unpack
 """.split()
 # They take minutes, need a network, a terminal or other processes, or end the process.
-LEFT_OUT = ("asyncio", "capi", "concurrent", "multiprocessing", "socket", "ssl", "thread", "tools")
+LEFT_OUT = """
+    asyncio capi concurrent multiprocessing socket ssl thread tools venv
+""".split()
 
 # Runs each named module of the library's tests as a cell, then its tests; prints what came of each.
 RUN = """
@@ -107,6 +109,7 @@ def test_the_library_s_tests_come_out_the_same_in_optimised_cells(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # twice what one run may take, and more
 @pytest.mark.skipif(not CAMPAIGN, reason="takes an hour: PYREPL3_CAMPAIGN=1")
 @pytest.mark.parametrize(
     "path", sorted(ROOT.glob("test_*.py")) if CAMPAIGN else (), ids=lambda path: path.stem

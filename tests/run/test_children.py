@@ -323,6 +323,27 @@ async def test_a_session_that_hears_of_children_or_is_watched_computes_in_order(
         assert await bench.forks() == 1
 
 
+async def test_counts_are_whole_since_nothing_is_computed_elsewhere_meanwhile():
+    async with opened() as bench:
+        await bench.session.hot(True, counts=True)
+        outcome, _ = await bench.run("a = spin(30)\nb = spin(40)\n(a, b)", parallel=True)
+        assert outcome.text == "(85, 115)"
+        assert await bench.forks() == 0
+        report = await bench.session.hot(False)
+        assert {line.hits for line in report.lines if "total +=" in line.text} == {70}
+
+
+async def test_sampling_and_the_optimiser_change_nothing_in_what_is_computed_at_once():
+    config = pyrepl3.ExecutorConfig(enable_ast_optimization=True, denied_modules=None)
+    async with opened(config=config) as bench:
+        await bench.session.hot(True)
+        source = "a = spin(30)\nfor i in range(3): base = i\nb = spin(40)\nc = size()\n(a, b, c)"
+        outcome, _ = await bench.run(source, parallel=True)
+        assert outcome.text == "(85, 115, 4)"
+        assert await bench.forks() == 1
+        assert (await bench.session.hot(False)).seconds > 0
+
+
 async def test_a_session_of_this_process_computes_in_order_and_says_what_would_change_that():
     async with pyrepl3.open_session() as session:
         assert (await session.run("def spin(n):\n    for i in range(n): pass\n    return n")).ok

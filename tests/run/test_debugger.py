@@ -244,8 +244,8 @@ async def test_the_last_failure_is_looked_at_post_mortem():
         assert (await it.task).ok
 
 
-async def test_an_interrupt_ends_a_cell_that_is_stopped_and_so_does_a_limit():
-    async with debug(limits=pyrepl3.Limits(wall=3)) as it:
+async def test_an_interrupt_ends_a_cell_that_is_stopped():
+    async with debug() as it:
         await it.session.breakpoint(1, 3)
         it.run(
             "def f():\n    try:\n        x = 1\n        while True: x += 1\n    finally:\n        global done; done = True\nf()"
@@ -255,11 +255,33 @@ async def test_an_interrupt_ends_a_cell_that_is_stopped_and_so_does_a_limit():
         assert isinstance(await it.task, pyrepl3.Interrupted)
         assert await it.session.fetch("done") is True
 
-        await it.session.breakpoint(2, 2)
+
+async def test_the_clock_of_a_limit_stands_while_a_cell_is_stopped():
+    async with debug(limits=pyrepl3.Limits(wall=0.8)) as it:
+        await it.session.breakpoint(1, 2)
         it.run("y = 1\ny = 2\nwhile True: y += 1")
         await it.stopped("breakpoint")
-        assert isinstance((await it.task).error, pyrepl3.LimitExceededError)
+        await asyncio.sleep(1.2)
+        assert not it.task.done()
+        assert await it.eval("y") == "1"
+        await it.go("continue")
+        error = (await it.task).error
+        assert isinstance(error, pyrepl3.LimitExceededError)
+        assert error.limit == "wall"
+        assert error.used < 2  # without the 1.2 s that it stood
         assert (await it.session.run("1 + 1")).text == "2"
+
+
+async def test_a_cell_that_may_run_at_once_stops_at_each_breakpoint_in_the_order_of_its_text():
+    async with debug() as it:
+        await it.session.run("def spin(n):\n    for i in range(n): pass\n    return n")
+        await it.session.breakpoint(1, 3)
+        it.run("a = spin(1)\nb = spin(2)\n[a, b]", parallel=True)
+        for n in ("1", "2"):
+            await it.stopped("breakpoint")
+            assert await it.eval("n") == n
+            await it.go("continue")
+        assert (await it.task).text == "[1, 2]"
 
 
 async def test_breakpoint_in_a_cell_stops_it_also_on_a_thread_and_asks_where_nobody_is_attached():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import sysconfig
 import types
+from types import SimpleNamespace
 
 import pytest
 
@@ -210,9 +212,35 @@ def test_all_tools_taken_means_no_counts():
             sys.monitoring.free_tool_id(n)
 
 
-def test_which_jit_the_interpreter_has_is_told():
-    assert "CPython" in describe_cpython_jit()
-    assert "JIT" in describe_cpython_jit()
+@pytest.mark.parametrize(
+    ("arguments", "asked", "told"),
+    [
+        ("--prefix=/usr", "1", "without"),
+        ("--enable-experimental-jit=no", "1", "without"),
+        ("--enable-experimental-jit", None, "on"),
+        ("--enable-experimental-jit=yes-off", None, "off"),
+        ("--enable-experimental-jit=yes-off", "1", "on"),
+        ("--enable-experimental-jit=yes", "0", "off"),
+    ],
+)
+def test_which_jit_an_interpreter_of_3_13_has_is_told(monkeypatch, arguments, asked, told):
+    monkeypatch.delattr(sys, "_jit", raising=False)
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _: arguments)
+    if asked is None:
+        monkeypatch.delenv("PYTHON_JIT", raising=False)
+    else:
+        monkeypatch.setenv("PYTHON_JIT", asked)
+    assert told in describe_cpython_jit().split()
+
+
+@pytest.mark.parametrize(
+    ("built", "on", "told"),
+    [(False, False, "without"), (True, False, "off"), (True, True, "on")],
+)
+def test_an_interpreter_of_3_14_says_itself_which_jit_it_has(monkeypatch, built, on, told):
+    state = SimpleNamespace(is_available=lambda: built, is_enabled=lambda: on)
+    monkeypatch.setattr(sys, "_jit", state, raising=False)
+    assert told in describe_cpython_jit().split()
 
 
 async def test_a_closed_session_is_let_go():

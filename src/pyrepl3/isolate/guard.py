@@ -31,6 +31,8 @@ def guard(link: Link, flight: Flight, limits: Limits, grace: float) -> None:
     """Watch a cell that is about to begin in the worker at ``link``. On the runner's loop."""
 
     def stop(error: LimitExceededError) -> None:
+        if error.limit == "wall" and link.debugged:
+            return
         stop_for(link, flight, error, grace)
 
     if link.leaf is not None:

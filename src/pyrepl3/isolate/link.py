@@ -68,6 +68,8 @@ class Link:
         self.flights: dict[bytes, Flight] = {}
         self.ready: asyncio.Future[m.Ready] = asyncio.get_running_loop().create_future()
         self.gone = asyncio.Event()
+        self.debugged = False
+        """It has a debugger, so that it alone knows for how long its cells have stood still."""
         self.leaf: Leaf | None = None
         """The cgroup around it, where it has one."""
         self.when_over: Callable[[Flight], object] = lambda _: None

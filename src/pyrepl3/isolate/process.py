@@ -24,7 +24,7 @@ from pyrepl3.isolate.packed import WireDelta, pack_snapshot, unpack_delta
 from pyrepl3.isolate.pool import Pool, shared_pool
 from pyrepl3.isolate.stopping import escalate
 from pyrepl3.isolate.values import unpack_value, unpickle_value
-from pyrepl3.records import Tasks, Walls
+from pyrepl3.records import Breakpoint, Debug, Tasks, Walls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -229,6 +229,8 @@ class ProcessRunner:
         link = await self._ensure()
         if isinstance(question, Walls):
             return self.walls
+        # Confined ones are not believed that they stood still.
+        link.debugged |= isinstance(question, Debug | Breakpoint) and not self.walls
         what, kind, text, cursor = to_wire(question)
         return await self._asked(link, what, kind, text=text, cursor=cursor)
 

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 from pyrepl3.errors import DebugError, MissingExtraError
 from pyrepl3.records import Breakpoint, DebugServer
 from pyrepl3.run.cancel import STOPPING
+from pyrepl3.run.execution import CURRENT, Standstill
 from pyrepl3.run.paging import page_variables
 from pyrepl3.run.points import spare
 from pyrepl3.run.stoppable import Stoppable, find_awaiting_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from pyrepl3.run.execution import Group
@@ -160,7 +161,8 @@ class Server:
 
         def wait_and_leave(thread: Any, frame: FrameType, *rest: Any, **named: Any) -> None:
             nonlocal leaving
-            wait(thread, frame, *rest, **named)
+            with self._standing():
+                wait(thread, frame, *rest, **named)
             left, leaving = leaving, False
             if left and frame.f_back is not None and self._hides(frame.f_back):
                 awaiting = find_awaiting_frame()
@@ -173,6 +175,21 @@ class Server:
                 self._pydevd.set_trace_for_frame_and_parents(thread.ident, awaiting)
 
         self._pydevd.do_wait_suspend = wait_and_leave
+
+    @contextlib.contextmanager
+    def _standing(self) -> Iterator[None]:
+        """A thread stops: the clock of its cell's limit stands."""
+        execution = CURRENT.get()
+        if execution is None:
+            yield
+            return
+        with _lock:
+            standstill = execution.standstill = execution.standstill or Standstill()
+        standstill.begin()
+        try:
+            yield
+        finally:
+            standstill.end()
 
     def _hides(self, frame: FrameType) -> bool:
         return bool(self._pydevd.get_file_type(frame) == self._pydevd.PYDEV_FILE)

@@ -7,6 +7,8 @@ Python 3.14; ``speaker.Carrying`` takes it there.
 
 from __future__ import annotations
 
+import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,34 @@ class Group:
         """Tasks (None: whatever is no task) that are to be hit although they belong to another cell."""
 
 
+class Standstill:
+    """How long a debugger has held a cell: while any of its threads is stopped. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._since = self._seconds = 0.0
+
+    def begin(self) -> None:
+        """A thread of the cell stops."""
+        with self._lock:
+            if not self._threads:
+                self._since = time.monotonic()
+            self._threads += 1
+
+    def end(self) -> None:
+        """It goes on."""
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._seconds += time.monotonic() - self._since
+
+    def seconds(self) -> float:
+        """All of it, up to now."""
+        with self._lock:
+            return self._seconds + (time.monotonic() - self._since if self._threads else 0.0)
+
+
 class Execution:
     """One cell while it runs. Written by the thread that runs it, read by any."""
 
@@ -95,6 +125,8 @@ class Execution:
     abandon: Callable[[], bool] | None = None
     abandoned = False
     lost: Mapping[str, str] = {}  # never changed, only replaced
+    standstill: Standstill | None = None
+    """None: no debugger has stopped it."""
     sink: Sink | None = None
     asker: Callable[[str, bool], str] | None = None
     tasks: set[Any] | None = None

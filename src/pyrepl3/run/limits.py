@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyrepl3.run.execution import Execution
 
 MEMORY_PERIOD = 0.05  # seconds between two looks at the size of the process
+_SOON = 0.05  # seconds until the next look at least, where a debugger held the cell
 
 
 def _held() -> int:
@@ -76,7 +77,16 @@ class Watch:
     def _out_of_time(self) -> None:
         allowed = self._limits.wall
         assert allowed is not None
-        used = max(allowed, time.monotonic() - self._started)
+        used = time.monotonic() - self._started
+        standstill = self._execution.standstill
+        if standstill is not None:
+            used -= standstill.seconds()
+            if used < allowed:
+                if self._execution.finished:
+                    return
+                self._wall = WATCHDOG.call_later(max(allowed - used, _SOON), self._out_of_time)
+                return
+        used = max(allowed, used)  # timers are early by a clock's tick
         request_stop(self._execution, LimitExceededError("wall", round(used, 3), allowed))
 
     def _memory_error(self) -> LimitExceededError | None:

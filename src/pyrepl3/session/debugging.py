@@ -29,9 +29,10 @@ class Debugged:
         """Let a client of the Debug Adapter Protocol attach, as VS Code is: the address, on loopback only.
 
         ``port`` 0: any that is free. Asked again, the same server. One process has one server, for all of
-        its sessions that asked; a worker process has its own. Only threads of cells ever stop for it, and
-        limits count on while they do. Whoever can connect can run code as this user: loopback is open to
-        all users of the machine. Cells cost more from here on. Raises DebugError, MissingExtraError.
+        its sessions that asked; a worker process has its own. Only threads of cells ever stop for it,
+        and while they do the clock of ``Limits.wall`` stands (confined: goes on). Whoever can connect can
+        run code as this user: loopback is open to all users of the machine. Cells cost more from here on.
+        Raises DebugError, MissingExtraError.
         """
         self._check()
         found: DebugServer = await self._runner.ask(Debug(port=port))
