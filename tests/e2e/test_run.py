@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow  # a process a test
+FULL = Path("/dev/full")
 
 
 STATUSES = {
@@ -41,6 +42,7 @@ USAGE = {
     "no file": (["run"], "name the FILE to run"),
     "unknown option": (["run", "job.py", "--fast"], "pyrepl3 run job.py -- --fast"),
     "unknown command": (["rum"], "unknown command rum"),
+    "a slip and a file": (["rnu", "job.py", "-x"], "to run a file: pyrepl3 run job.py -x"),
     "file without run": (["job.py"], "to run a file: pyrepl3 run job.py"),
     "options first": (["--session", "a", "run", "job.py"], "the command comes first"),
     "replay without a session": (["run", "job.py", "--replay"], "--replay needs --session"),
@@ -53,6 +55,45 @@ USAGE = {
     "save to nowhere": (["run", "job.py", "--save-to", "no/out.ipynb"], "there is no directory"),
     "magic": (["run", "bad.ipynb"], "bad.ipynb, cell 1, line 1: %lprun"),
 }
+
+
+def test_json_goes_into_a_file_and_what_else_is_written_to_a_pipe(cli):
+    job = cli.write("job.py", "import os\nprint('said')\nos.system('echo aside')\n")
+    with (cli.folder / "out.json").open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "pyrepl3", "run", "--json", job],
+            env=cli.environ,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert done.stderr == "aside\n"
+    events = [json.loads(line) for line in (cli.folder / "out.json").read_text().splitlines()]
+    assert "said\n" in [event.get("text") for event in events]
+    assert events[-1] == {"event": "end", "status": 0}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [["run", "job.py"], ["run", "--json", "job.py"], ["sessions"]]
+)
+def test_output_that_cannot_be_written_is_an_error_that_says_so(cli, arguments):
+    cli.write("job.py", "print('x' * 100_000)\nopen('ran', 'w').close()\n")
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pyrepl3", *arguments],
+            cwd=cli.folder,
+            env=cli.environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)

@@ -272,6 +272,36 @@ CASES = [
     ),
     Case("import_order", "from a import b, c,", "from a import b, c", "removed the comma"),
     Case(
+        "question",
+        "x = 1\nstr.join?\n",
+        "x = 1\nhelp(str.join)\n",
+        "wrote 'str.join?' as help(str.join)",
+    ),
+    Case("question", "x??", "help(x)", "line 1: wrote 'x??' as help(x)"),
+    Case("misspelled_keyword", "imprt os", "import os", "wrote 'imprt' as 'import'"),
+    Case(
+        "misspelled_keyword", "form os import path", "from os import path", "wrote 'form' as 'from'"
+    ),
+    Case(
+        "misspelled_keyword",
+        "fro i ni range(3):\n    i\n",
+        "for i in range(3):\n    i\n",
+        "wrote 'ni' as 'in'",
+    ),
+    Case("misspelled_keyword", "dfe f(x): retrun x", "def f(x): return x", "wrote 'dfe' as 'def'"),
+    Case(
+        "misspelled_keyword",
+        "if a:\n    b\nesle:\n    c\n",
+        "if a:\n    b\nelse:\n    c\n",
+        "line 3: wrote 'esle' as 'else'",
+    ),
+    Case(
+        "misspelled_keyword",
+        "While x adn y: pass",
+        "while x and y: pass",
+        "wrote 'While' as 'while'",
+    ),
+    Case(
         "keyword_as_name",
         "class = 1\nf(class=class)\nclass A: pass",
         "class_ = 1\nf(class_=class_)\nclass A: pass",
@@ -405,7 +435,6 @@ LEFT_ALONE = {
     "a shell command": "git commit -m",
     "a shell escape": "!ls -la",
     "a magic": "%timeit x",
-    "help": "x?",
     "an unfinished expression": "x = 1 +",
     "an unfinished call": "def f(",
     "assigning to a literal": "5 = x",

@@ -212,7 +212,8 @@ def _guess(unknown: list[str], words: list[str]) -> str:
             rest = [each for each in words if each != word]
             return f"the command comes first: pyrepl3 {word} {' '.join(rest)}"
         if word.endswith((".py", ".ipynb")):
-            return f"unknown command {word}; to run a file: pyrepl3 run {' '.join(words)}"
+            rest = words if word == unknown[0] else [each for each in words if each != unknown[0]]
+            return f"unknown command {unknown[0]}; to run a file: pyrepl3 run {' '.join(rest)}"
     from pyrepl3.front.sessions import COMMANDS  # noqa: PLC0415  only after a mistake
 
     if unknown[0] in COMMANDS:

@@ -8,6 +8,7 @@ Start-up is a promise (see benchmarks/), so what a command does not need is not 
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HERE = "pyrepl3.engine.main"
 """What is loaded where cells run in this process."""
 
@@ -39,8 +41,10 @@ def run_command() -> NoReturn:
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()
-        except (OSError, ValueError):
+        except (BrokenPipeError, ValueError):
             status = status or _PIPE_CLOSED
+        except OSError as error:
+            status = status or _refuse(error, status=1)
         atexit._run_exitfuncs()  # noqa: SLF001  of ours, and of tools that watch us
         os._exit(status)
     sys.exit(status)
@@ -62,6 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit complains
         return _PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _refuse(error, status=1)
     except KeyboardInterrupt:  # before or after the time when cells can run
         return 130
 
@@ -159,7 +168,7 @@ def _run_file(
         console.when_closed = session.interrupt
 
     try:
-        return host(
+        status = host(
             lambda open_session: run_job(
                 open_session,
                 job,
@@ -175,6 +184,7 @@ def _run_file(
     except SourceError as error:  # the notebook could not be written
         console.progress("")
         return _refuse(error, status=1)
+    return 1 if console.failed else status
 
 
 def _host(options: argparse.Namespace) -> Callable[..., int]:

@@ -59,8 +59,8 @@ class Console:
     """Standard output and error, as they were when it was made. Any thread may write.
 
     Every write is flushed: what a cell prints is seen when it prints it. When the reader of standard
-    output goes away (``| head``), ``closed`` becomes true, ``when_closed`` is called once, and
-    what is written after that is dropped.
+    output goes away (``| head``) or its disk is full, ``closed`` becomes true, ``when_closed`` is called
+    once, and what is written after that is dropped.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class Console:
         self._drawn_at = 0.0
         self._fresh = True  # the terminal's cursor stands at the start of a line
         self.closed = False
+        self.failed = False
+        """Closed for another reason than that nobody reads it any more; that has been told."""
         self.when_closed: Callable[[], object] | None = None
         self._relay: Callable[[Callable[[], None]], None] | None = None
         self._held: list[tuple[bool, str]] = []  # (standard error?, text) for the relay
@@ -105,9 +107,9 @@ class Console:
             try:
                 self._out.write(text)
                 self._out.flush()
-            except (BrokenPipeError, ConnectionResetError):
+            except OSError as error:
                 self._leave_out()
-                self.close()
+                self.close(error)
                 return
             if self.out_is_terminal:
                 self._fresh = text.endswith("\n")
@@ -247,9 +249,12 @@ class Console:
         except (OSError, ValueError):
             pass
 
-    def close(self) -> None:
-        """Nobody reads standard output any more."""
+    def close(self, error: OSError) -> None:
+        """Standard output takes no more."""
         self.closed = True
+        if not isinstance(error, BrokenPipeError | ConnectionResetError):
+            self.failed = True
+            self.line(f"pyrepl3: cannot write to standard output: {error.strerror or error}")
         if self.when_closed is not None:
             self.when_closed()
 

@@ -43,11 +43,11 @@ _DEEPEST = 50
 class JsonReport:
     """Writes a run as JSON lines. Any thread; a line is written whole and at once.
 
-    When the reader goes away ``closed`` becomes true, and ``when_closed`` is called once.
+    When it cannot be written ``closed`` becomes true, and ``when_closed`` is called once, with the error.
     """
 
     def __init__(
-        self, stream: BinaryIO, *, when_closed: Callable[[], object] = lambda: None
+        self, stream: BinaryIO, *, when_closed: Callable[[OSError], object] = lambda _: None
     ) -> None:
         self._stream = stream
         self._when_closed = when_closed
@@ -147,9 +147,9 @@ class JsonReport:
             try:
                 self._stream.write(line)
                 self._stream.flush()
-            except OSError:  # the reader went away
+            except OSError as error:  # the reader went away, say
                 self.closed = True
-                self._when_closed()
+                self._when_closed(error)
 
 
 def _line(fields: dict[str, Any]) -> bytes:
@@ -235,7 +235,12 @@ def take_standard_output() -> BinaryIO:
 
     That holds for descriptor 1 too, so for subprocesses and C code of the cells.
     """
-    sys.stdout.flush()
+    before = sys.stdout
+    before.flush()
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    # The old one believes that it can still seek, where it was a file.
+    sys.stdout = open(  # noqa: SIM115  a descriptor, for good
+        1, "w", encoding=before.encoding, errors=before.errors, buffering=1, closefd=False
+    )
     return stream

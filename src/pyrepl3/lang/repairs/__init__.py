@@ -65,6 +65,8 @@ RULES: tuple[Find, ...] = (
     slips.global_assignment,
     slips.future_import,
     slips.async_def,
+    slips.question,
+    slips.misspelled_keyword,
     pairs.missing_comma,
     pairs.mismatched_closer,
     pairs.extra_closer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 from collections.abc import Iterator
 
@@ -31,6 +32,8 @@ _SPLIT = frozenset(
 _TURNED = {"=!": "!=", "=<": "<="}
 _NEVER_NAMES = frozenset({"None", "True", "False", "and", "or", "not", "is", "in", "if", "else"})
 _AFTER_NAME = frozenset({"=", ",", ")", "]", "}", ".", "+", "-", "*", "/", "%", "==", "+=", "-="})
+_SOFT = frozenset({"match", "case", "type", "print", "exec", "_"})  # left to rules of their own
+_ALIKE = 0.75
 _OUTSIDE_ASYNC = re.compile(r"outside (?:of an )?(?:async|asynchronous) function")
 
 
@@ -188,3 +191,34 @@ def future_import(b: Broken) -> Iterator[Edits]:
         at = b.starts[target]
         words = "moved the __future__ import to the top"
         yield [Edit(at, at, text, ""), *b.drop_lines(moved, words)]
+
+
+def question(b: Broken) -> Iterator[Edits]:
+    """`x.y?`, as IPython has it, asks for help."""
+    line = b.lines[b.line].rstrip()
+    name = line.rstrip("?").strip()
+    if line != name and line.endswith("?") and all(map(str.isidentifier, name.split("."))):
+        yield [b.edit_line(b.line, len(line), f"help({name})", f"wrote {line!r} as help({name})")]
+
+
+def misspelled_keyword(b: Broken) -> Iterator[Edits]:
+    """`imprt os`, `fro x in y:`, `esle:`: a word where only a keyword can stand, and nearly one."""
+    tokens = b.on(b.line)
+    for i, word in enumerate(tokens):
+        if word.kind != "name" or word.text in KEYWORDS or word.text in _SOFT:
+            continue
+        before = tokens[i - 1] if i else None
+        after = tokens[i + 1] if i + 1 < len(tokens) else None
+        joined = after is not None and (after.operand_starts or (not i and after.text == ":"))
+        if not joined and (before is None or not before.operand_ends):
+            continue
+        for keyword in _nearly(word.text):
+            yield [Edit(word.start, word.end, keyword, f"wrote {word.text!r} as {keyword!r}")]
+
+
+def _nearly(word: str) -> list[str]:
+    """Keywords of the same letters, then those that look alike."""
+    word = word.lower()
+    same = [each for each in KEYWORDS if sorted(each) == sorted(word)]
+    alike = difflib.get_close_matches(word, KEYWORDS, 3, _ALIKE)
+    return list(dict.fromkeys([*sorted(same), *alike]))
