@@ -56,9 +56,9 @@ def host_main(
         finally:
             host.stop()
 
-    def interrupt() -> bool:
+    def interrupt(cell_id: str | None) -> bool:
         found = runner()
-        return found is not None and found.interrupt()
+        return found is not None and found.interrupt(cell_id)
 
     interrupts = MainThread(
         interrupt,

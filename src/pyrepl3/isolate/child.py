@@ -274,9 +274,9 @@ class _Worker:
                     request_stop(execution, LimitExceededError(stop.limit, stop.used, stop.allowed))
         self._send(m.Heard(key=stop.key))
 
-    def _on_ctrl_c(self) -> bool:
+    def _on_ctrl_c(self, cell_id: str | None) -> bool:
         """A SIGINT: of a terminal that the host shares, of a host in despair, or of a cell."""
-        cell_id = self._runner.foreground
+        cell_id = cell_id or self._runner.foreground
         return cell_id is not None and self._press(cell_id, by_host=False)
 
     def _press(self, cell_id: str, *, by_host: bool) -> bool:

@@ -33,17 +33,17 @@ def kick() -> None:
 class MainThread:
     """Makes Ctrl-C reach the cell that runs on the main thread, while ``install``ed.
 
-    ``interrupt`` stops it and says whether there was one; where not, ``idle`` is called. The handlers
+    ``interrupt(None)`` stops it and says whether there was one; where not, ``idle`` is called. The handlers
     raise where user code was interrupted, also inside sleep, lock and socket calls, never in ours.
 
     While the main thread is inside of C code no handler runs. Then ``interrupt`` is called on another
-    thread, if the cell that ``running`` names is still the same, and ``unheard`` with the number of such
-    presses in a row; unless C code holds the GIL.
+    thread with the cell that ``running`` names, if that is still the same, and ``unheard`` with the number
+    of such presses in a row; unless C code holds the GIL.
     """
 
     def __init__(
         self,
-        interrupt: Callable[[], bool],
+        interrupt: Callable[[str | None], bool],
         idle: Callable[[], object] | None = None,
         unheard: Callable[[int], object] | None = None,
         *,
@@ -92,7 +92,7 @@ class MainThread:
 
     def _on_ctrl_c(self, number: int, frame: FrameType | None) -> None:
         # Asked already: _look has done it, while this could not run.
-        if self._asked or self._interrupt():
+        if self._asked or self._interrupt(None):
             self._on_kick(number, frame)
         else:
             self._pressed = []
@@ -125,12 +125,16 @@ class MainThread:
 
     def _look(self) -> None:
         now, cell = time.monotonic(), self._running()
-        # What was pressed in a cell that is over has come to its end, though no handler told us.
-        presses = sum(now - at < _IN_A_ROW and at_cell == cell for at, at_cell in self._pressed)
+        # What was pressed in a cell that is over has come to its end, though no handler told us; and what
+        # was pressed just now has a look of its own: a handler may have heard it before we noted it.
+        presses = sum(
+            _ANSWER <= now - at < _IN_A_ROW and at_cell == cell for at, at_cell in self._pressed
+        )
         if presses <= self._told:
             return
         if not self._told:
             self._asked = True
-            self._asked = bool(self._pressed) and self._interrupt()  # else heard in between
+            # Else heard in between. By its id: the next cell may begin before this thread goes on.
+            self._asked = bool(self._pressed) and self._interrupt(cell)
         self._told = presses
         self._unheard(presses)
