@@ -13,6 +13,7 @@ from benchmarks import (
     cells,
     check,
     checkpoints,
+    debugging,
     durable,
     growth,
     hidden,
@@ -44,6 +45,7 @@ PARTS = (
     "parallel",
     "optimizer",
     "hot",
+    "debugging",
     "workers",
     "spec",
 )
@@ -106,6 +108,8 @@ def run_part(part: str, report: Report, *, quick: bool) -> None:
         hidden.run(report, quick=quick)
     elif part == "hot":
         asyncio.run(hot.run(report, rounds=10 if quick else 120, kernels=not quick))
+    elif part == "debugging":
+        asyncio.run(debugging.run(report))
     elif part == "check":
         asyncio.run(check.run(report, rounds=10 if quick else 40))
     else:

@@ -132,6 +132,8 @@ async def test_without_the_extra_the_rest_is_found_and_the_extra_is_named(monkey
             await session.check("missing", types=True)
         with pytest.raises(ImportError, match=r"pyrepl3\[check\]"):
             await session.types("x = 1")
+        assert (await session.run("x, y = 1, [1, 2.5]\ny.append('text')")).ok
+        assert await session.types() == {"x": "int", "y": "list[int | float | str]"}
         report = await session.check("missing", types=False)
         assert report.unchecked == "not asked for"
 

@@ -217,9 +217,8 @@ async def test_a_running_loop_is_paused_and_goes_on():
         assert (await it.task).text == "True"
 
 
-@pytest.mark.parametrize("filters", [("raised",), ("uncaught",), ("userUnhandled",)])
-async def test_an_exception_stops_the_cell_where_it_is_raised(filters):
-    async with debug(exceptions=filters) as it:
+async def test_an_exception_stops_the_cell_where_it_is_raised():
+    async with debug(exceptions=["uncaught"]) as it:
         it.run("def f(a):\n    return 1 / a\nf(0)")
         where = await it.stopped("exception")
         assert where[0] in (("f", 2), ("<module>", 3))
@@ -330,30 +329,6 @@ async def test_a_client_that_dies_lets_the_cell_go_on_and_another_one_attaches()
             assert await it.stopped("breakpoint") == [("<module>", 1)]
             await other.request("disconnect")
             assert (await it.task).text == "10"
-
-
-async def test_every_other_request_is_answered_and_none_ends_the_process():
-    async with debug() as it:
-        ask = it.client.request
-        await ask("setFunctionBreakpoints", breakpoints=[{"name": "f"}])
-        it.run("def f(a):\n    a = a + 1\n    a = a * 2\n    return a\nf(abs(-1))")
-        assert (await it.stopped())[0][0] == "f"
-        await it.step("next")
-        scopes = (await ask("scopes", frameId=it.frame))["scopes"]
-        assert scopes[0]["name"] == "Locals"
-        found = await ask("completions", frameId=it.frame, text="a.bit_l", column=8)
-        assert "bit_length" in [each["label"] for each in found["targets"]]
-        with pytest.raises(RefusedError, match="unavailable"):  # the path is that of a real file
-            await ask("source", source={"path": it.path}, sourceReference=0)
-        assert "modules" in await ask("modules", startModule=0, moduleCount=0)
-        assert "targets" in await ask("stepInTargets", frameId=it.frame)
-        targets = (await ask("gotoTargets", source={"path": it.path}, line=4))["targets"]
-        await ask("goto", threadId=it.thread, targetId=targets[0]["id"])
-        assert (await it.stopped("goto"))[0] == ("f", 4)
-        await ask("terminate")
-        assert (await it.task).text in {"1", "2"}
-        assert (await it.session.run("a = 5\na")).text == "5"
-        assert "worker" not in str(it.session.lost)
 
 
 async def test_a_session_is_closed_while_a_cell_is_stopped():

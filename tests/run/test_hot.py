@@ -119,6 +119,29 @@ def test_a_refused_function_has_its_own_code_back_and_a_reason(source, args, why
     assert f(*args) == types.FunctionType(one.code, f.__globals__)(*args)
 
 
+def differ(x):
+    return x + 1.0000001
+
+
+def fail(x):
+    raise OverflowError(x)
+
+
+@pytest.mark.parametrize(
+    ("machine_code", "why"), [(differ, "compiled it gave"), (fail, "compiled it raised Overflow")]
+)
+def test_machine_code_that_differs_or_fails_at_the_live_arguments_is_never_used(
+    monkeypatch, machine_code, why
+):
+    monkeypatch.setattr("pyrepl3.run.compiled._compile", lambda *_: machine_code)
+    one, f, _ = compiled("def f(x):\n    return x + 1.0", "f", 1.5)
+    assert (one.state, one.record.calls) == ("refused", 0)
+    assert why in one.reason
+    assert [kind for kind, _ in one.news] == ["not-compiled"]
+    assert f.__code__ is one.code
+    assert f(1.5) == 2.5
+
+
 @pytest.mark.slow
 def test_results_of_arrays_are_numpy_s_and_its_error_state_counts():
     np = pytest.importorskip("numpy")
@@ -172,6 +195,15 @@ async def test_what_proves_hot_is_compiled_told_and_stored_as_it_was_written(tmp
         assert (one.name, one.state) == ("norm", "on")
         assert one.speedup > 1.5
         assert metrics.metrics["notices"]["compiled"] == 1
+        assert (await session.run("def power(x):\n    return x ** 2.5")).ok
+        async with asyncio.timeout(60):
+            while not any(event.kind == "not-compiled" for event in told):
+                assert (await session.run("for _ in range(100_000): power(1.5)")).ok
+        assert "power runs in the interpreter: " in told[-1].text
+        refused = (await session.hot()).compiled[-1]
+        assert (refused.name, refused.state, refused.speedup) == ("power", "refused", 0)
+        assert refused.reason in told[-1].text
+        assert metrics.metrics["notices"]["not-compiled"] == 1
         value = outcome.value
         assert (await session.run("norm is also, norm.__name__")).value == (True, "norm")
         failed = await session.run("norm(10, -1.0)")

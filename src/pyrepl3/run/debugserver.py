@@ -28,6 +28,7 @@ from pyrepl3.run.cancel import STOPPING
 from pyrepl3.run.execution import CURRENT, Standstill
 from pyrepl3.run.paging import page_variables
 from pyrepl3.run.points import spare
+from pyrepl3.run.requests import answer_requests, read_filters
 from pyrepl3.run.stoppable import Stoppable, find_awaiting_frame
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Server:
         self._pydevd.enable_output_redirection = lambda *_: None
         self._steps_across_tasks()
         page_variables()
+        answer_requests()
         connect = self._pydevd.initialize_network
 
         def connect_and_watch(*args: Any, **kwargs: Any) -> None:
@@ -152,6 +154,7 @@ class Server:
             def after_receive(self, message: Any) -> None:
                 nonlocal leaving
                 if message.get("type") == "request":
+                    read_filters(message)
                     command = message.get("command")
                     if command in ("continue", "next", "stepIn", "stepOut", "disconnect"):
                         leaving = command == "stepOut"

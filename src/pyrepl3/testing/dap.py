@@ -6,6 +6,7 @@ What VS Code and JupyterLab speak to a debug server; https://microsoft.github.io
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,6 +55,8 @@ class DapClient:
         self._task.cancel()
         self._writer.close()
         await asyncio.wait([self._task])
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def attach(self, **arguments: Any) -> dict[str, Any]:
         """Begin as VS Code does, up to where breakpoints are set. Returns the server's capabilities."""
