@@ -64,11 +64,11 @@ async def run_job(
     ``closed`` tells whether the reader of our output went away; ``started`` is given the session.
     """
     held: list[Restored] = []
-    died: list[Notice] = []
+    died: list[WorkerDiedError] = []
 
     def observe(event: Event) -> None:
-        if isinstance(event, Notice) and event.kind == "worker-died":
-            died.append(event)  # between two cells
+        if isinstance(event, Notice) and isinstance(event.error, WorkerDiedError):
+            died.append(event.error)  # between two cells
         if isinstance(event, Restored):
             held.append(event)  # another may follow at once, and only the last one counts
             return
@@ -110,7 +110,7 @@ async def run_job(
             report,
             interrupts,
             closed,
-            gone=lambda: bool(died) and not kept,
+            gone=lambda: None if kept or not died else status_of(died[0]),
         )
         await _name_tasks(session, report)
     finally:
@@ -177,9 +177,9 @@ async def _run_cells(
     interrupts: Interrupts,
     closed: Callable[[], bool],
     *,
-    gone: Callable[[], bool],
+    gone: Callable[[], int | None],
 ) -> int:
-    """``gone``: whether the names of the cells so far are."""
+    """``gone``: how the process of the cells so far ended, where their names went with it."""
     status = DONE
     if todo.over:
         return status
@@ -189,9 +189,9 @@ async def _run_cells(
         if interrupts.presses:
             report.note("interrupted between two cells")
             return INTERRUPTED
-        if gone():
+        if (ended := gone()) is not None:
             report.note("the names of the cells before went with it; nothing more is run")
-            return ERROR
+            return ended
         cell = job.file.cells[i]
         report.cell(i, cell)
         with interrupts.ordered(session):

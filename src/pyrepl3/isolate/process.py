@@ -77,7 +77,7 @@ class ProcessRunner:
     ) -> None:
         self.name = name
         self.revive: Callable[[Restorer], Awaitable[int]] | None = None
-        self.when_died: Callable[[str], object] | None = None
+        self.when_died: Callable[[WorkerDiedError], object] | None = None
         self.unheld: dict[str, str] = {}
         self.walls: tuple[Wall, ...] = ()
         self._pool = pool or shared_pool()
@@ -387,7 +387,7 @@ class ProcessRunner:
         self._unsaved.clear()
         self._happened = what
         if not running and self.when_died is not None:
-            self.when_died(f"{what} while no cell ran; it is replaced before the next one")
+            self.when_died(WorkerDiedError(f"{what} while no cell ran", *link.cause()))
 
     # --- stopping ---------------------------------------------------------------------------------
 

@@ -37,11 +37,13 @@ class Notice(Record, tag=True, frozen=True, kw_only=True):
     ``"interrupting"``, ``"unprotected"``, ``"unaudited"``, ``"late-change"``, ``"late-state"``,
     ``"dropped"``, ``"restored"``, ``"corrupt"``, ``"observer-failed"``, ``"asking"``,
     ``"worker-died"``, ``"worker-replaced"``, ``"limit-unheld"``, ``"compiled"``, ``"not-compiled"``.
+    ``error``: with ``"worker-died"`` the WorkerDiedError, which has the signal or the status.
     """
 
     cell_id: str
     kind: str
     text: str
+    error: BaseException | None = None
 
 
 class Line(Record, tag=True, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
+    from pyrepl3.errors import WorkerDiedError
     from pyrepl3.ports import Observer, Runner, Store
     from pyrepl3.records import Cell, Collected, Difference, Epoch, LogEntry, Snapshot
     from pyrepl3.session.submissions import Submissions
@@ -69,9 +70,11 @@ class Travel:
         tell(Restored(epoch=snapshot.epoch, names=names - lost.keys(), lost=lost))
         return self.epoch
 
-    def note_death(self, text: str) -> None:
+    def note_death(self, error: WorkerDiedError) -> None:
         """Tell that the runner has lost its process while no cell ran."""
-        self._telling.join("", self._observe)(Notice(cell_id="", kind="worker-died", text=text))
+        text = f"{error}; it is replaced before the next one"
+        told = Notice(cell_id="", kind="worker-died", text=text, error=error)
+        self._telling.join("", self._observe)(told)
 
     async def restore(self, epoch: int, *, recompute: bool = False) -> Mapping[str, str]:
         """Go back (or forth) to ``epoch``; 0 is the empty session. Returns ``lost``.
