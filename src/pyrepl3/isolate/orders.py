@@ -181,7 +181,7 @@ class Plugged(Wire, frozen=True, kw_only=True):
 
 
 class Dialed(Wire, frozen=True, kw_only=True):
-    """The last answer to a Dial: there is a connection, or why there is none."""
+    """The last answer to a Dial: there is a connection, or why there is none; again when one is reset."""
 
     n: int
     fault: Fault | None = None

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import sys
 import threading
 
@@ -166,6 +167,28 @@ async def test_bytes_go_both_ways_and_the_end_too(desks, server):
         end.shutdown(socket.SHUT_WR)
         assert await echo == data
     assert await server.over.get() == data
+
+
+async def test_a_connection_that_is_reset_is_reset_for_the_worker_too(desks):
+    """What came before is read first; a worker that gives nothing to leave unread reads an end."""
+
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        desk = desks(f"127.0.0.1:{port}")
+        end, fault = await desk.dial("127.0.0.1", port)
+        assert fault is None
+        connection, _ = await asyncio.to_thread(server.accept)
+    with end:
+        connection.send(b"half")
+        assert await loop.sock_recv(end, 10) == b"half"
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        told, _ = await desk.said.get()
+        assert (told.n, told.fault.number) == (1, errno.ECONNRESET)
+        end.send(b"\0")
+        with pytest.raises(ConnectionResetError):
+            await loop.sock_recv(end, 10)
 
 
 @pytest.mark.parametrize("address", inside())
@@ -343,6 +366,8 @@ async def test_the_bytes_of_all_connections_are_counted(desks, server):
         with contextlib.suppress(ConnectionError):
             assert len(await read_all(end)) < 1_000_000
     assert len(await server.over.get()) <= 1_000_000
+    told, _ = await desk.said.get()  # what is cut off is no ordinary end
+    assert (told.n, told.fault.number) == (1, errno.ECONNRESET)
     again, fault = await desk.dial("127.0.0.1", server.port, n=2)
     assert again is None
     assert fault.kind == "refused"

@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import socket
 import ssl
+import struct
 import sys
 import threading
 
@@ -264,6 +265,32 @@ async def test_connections_end_with_their_worker_and_with_their_session():
             (await session.run(connect)).unwrap()
             await listener.came.get()
         assert await listener.over.get() == b""
+
+
+RESET = {
+    "recv": "s = socket.create_connection(AT, 5)\nwhile s.recv(100): pass",
+    "asyncio": "reader, _ = await asyncio.open_connection(*AT)\nawait reader.read()",
+    "a program's own buffers": "socket.create_connection(AT).makefile('rb').read()",
+}
+
+
+async def test_a_connection_that_its_server_resets_is_no_ordinary_end():
+    def reset(connection):
+        connection.send(b"half of it")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        threading.Event().wait(0.05)  # or the reset takes the bytes with it
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        at = server.getsockname()
+        policy = Policy(network=(f"127.0.0.1:{at[1]}",))
+        async with pyrepl3.open_session(isolation="confined", policy=policy) as session:
+            (await session.run(f"import asyncio, socket\nAT = {at}")).unwrap()
+            for name, source in RESET.items():
+                running = asyncio.create_task(session.run(source))
+                reset((await asyncio.to_thread(server.accept))[0])
+                outcome = await running
+                assert isinstance(outcome.error, ConnectionResetError), (name, outcome)
 
 
 async def test_the_bytes_of_a_session_are_counted_over_its_workers():

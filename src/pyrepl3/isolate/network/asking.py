@@ -46,6 +46,8 @@ class Asking:
         self._room = threading.BoundedSemaphore(m.MOST_ASKED)
         self._lookups: dict[int, Future[tuple[str, ...]]] = {}
         self._dialings: dict[int, Dialing] = {}
+        self.when_reset: Callable[[int], object] = lambda _: None
+        """Is told the number of a connection that did not end in order."""
 
     def find(self, host: str, port: int | None) -> tuple[str, ...]:
         """The addresses of a name that is listed with ``port`` (None: with any).
@@ -89,6 +91,8 @@ class Asking:
         if message.n not in self._lookups and message.n not in self._dialings:
             if fd >= 0:  # to code that wrote to the pipe by itself
                 os.close(fd)
+            if isinstance(message, m.Dialed):
+                self.when_reset(message.n)
             return
         match message:
             case m.Found(n=n, fault=fault):

@@ -41,6 +41,7 @@ LOOKUP = 15.0
 _THREADS = 4  # that look names up: where nobody answers each is held for long
 _PER_SECOND, _BURST = 100, 100  # names and connections; who asks for more waits for them
 _ADDRESSES = 32  # of a name
+_SOON = 2.0  # seconds that a worker may take to hear that a connection was reset
 
 
 def resolve_here(host: str) -> list[str]:
@@ -228,8 +229,11 @@ class Exchange:
             _drop_pad(line)  # first: who hears that there is a connection may write at once
             self._answer(m.Dialed(n=n))
             line.carrying = Carrying(line.mine, tcp, self._traffic)
-            with suppress(OSError, SpentError):
+            try:
                 await line.carrying.run()
+            except (OSError, SpentError):  # no end in order: what came may not be all
+                tcp.close()
+                await self._reset(line)
         finally:
             tcp.close()
             self._unplug(line)
@@ -272,6 +276,23 @@ class Exchange:
             tcp.close()
             raise
         return tcp
+
+    async def _reset(self, line: _Line) -> None:
+        """Let the worker's end be reset, too: so it is when ours is closed before all of it is read.
+
+        Something to read is there, or the worker is asked for it. One that gives none reads an end.
+        """
+        fault = _fault(ConnectionResetError(errno.ECONNRESET, ""))
+        self._post(m.Dialed(n=line.n, fault=fault))
+        there = self._loop.create_future()
+        self._loop.add_reader(line.mine, lambda: there.done() or there.set_result(None))
+        try:
+            async with asyncio.timeout(_SOON):
+                await there
+        except TimeoutError:
+            pass
+        finally:
+            self._loop.remove_reader(line.mine)
 
     def _unplug(self, line: _Line) -> None:
         _drop_pad(line)

@@ -66,6 +66,7 @@ class Sockets:
         self._asking = asking
         self._made: dict[int, _Made] = {}
         """By the number of the inode, which is that of one socket."""
+        asking.when_reset = self._reset
 
     # --- sockets ----------------------------------------------------------------------------------
 
@@ -142,6 +143,14 @@ class Sockets:
         made.told = True
         error = made.error()
         return 0 if error is None else error.errno or errno.EIO
+
+    def _reset(self, n: int) -> None:
+        """Write what the host is not going to read: then its end, when closed, resets ours."""
+        for inode, made in list(self._made.items()):
+            if made.dialing.n == n:
+                with suppress(OSError), socket.socket(fileno=os.dup(made.fd)) as end:
+                    if os.fstat(end.fileno()).st_ino == inode:
+                        end.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _find(self, sock: Any) -> _Made | None:
         return self._made.get(os.fstat(sock.fileno()).st_ino)
