@@ -339,6 +339,14 @@ def test_a_run_leaves_no_process_behind(cli):
 # --- other interpreters ---------------------------------------------------------------------------
 
 
+def test_what_the_system_has_may_be_no_text(cli):
+    """Names of files and values of the environment are bytes; the cells' process has them as they are."""
+    job = cli.write("odd\udcff.py", "import os\nprint(ascii(os.environ['ODD']))\n1 / 0\n")
+    done = cli.run("run", job, ODD="a\udcff")
+    assert (done.returncode, done.stdout) == (1, "'a\\udcff'\n")
+    assert 'odd\\udcff.py", line 3' in done.stderr
+
+
 def test_an_interpreter_may_be_named(cli):
     job = cli.write("job.py", "import sys\nprint(sys.executable)\ninput('q?')\n")
     link = cli.folder / "python"

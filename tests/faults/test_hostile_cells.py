@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import pyrepl3
-from pyrepl3.errors import CompilationError
+from pyrepl3.errors import CompilationError, WorkerDiedError
 from pyrepl3.records import Done, Failed, Interrupted, Notice
 from pyrepl3.testing.fakes import Seen
 
@@ -501,3 +501,102 @@ async def test_a_kept_session_survives_huge_values_messages_and_reprs(tmp_path):
         assert sum(epoch.receipt.cut for epoch in history) >= 2
     async with pyrepl3.open_session("huge", store=tmp_path) as session:
         assert session.count == 5
+
+
+# --- the same elsewhere -----------------------------------------------------------------------------
+
+HARMLESS_TO_A_CALLER = {  # the others stop or break a loop, and a bare executor's is its caller's: documented
+    name: source
+    for name, source in LOOP.items()
+    if name not in ("stop", "run_forever", "run_until_complete", "cancel all", "cancel itself")
+}
+EVERYWHERE = {
+    **{f"exit: {source}": f"import sys\n{source}" for source in EXITS},
+    **{f"exit, awaited: {s}": f"import sys\nawait asyncio.sleep(0)\n{s}" for s in EXITS},
+    **{f"exit, blocking: {s}": f"import sys, time\ntime.sleep(0)\n{s}" for s in EXITS},
+    **{f"text: {name}": source for name, (source, _) in TEXTS.items()},
+    **{f"deep: {name}": DEEP[name] for name in ("plain", "async", "repr")},
+    **{
+        f"left open: {name}": LEFT_OPEN[name]
+        for name in ("file", "thread", "async generator", "pool")
+    },
+    "repr": "class R:\n    def __repr__(self): 1 / 0\nR()",
+    "repr that exits": "class R:\n    def __repr__(self): raise SystemExit\nR()",
+}
+quietly = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning",
+    "ignore::ResourceWarning",
+    "ignore::DeprecationWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+@quietly
+@pytest.mark.slow
+async def test_a_bare_executor_raises_what_it_must_and_runs_on():
+    rows = EVERYWHERE | {f"loop: {name}": s for name, s in HARMLESS_TO_A_CALLER.items()}
+    for name, source in rows.items():
+        executor = pyrepl3.AsyncExecutor()
+        await executor.execute("import asyncio; kept = 'kept'")
+        failure = None
+        try:
+            await executor.execute(source)
+        except BaseException as error:  # what it is, the tests of sessions say
+            failure = error
+        kind, _, _ = name.partition(":")
+        if kind.startswith("exit"):
+            assert failure is not None, name
+        elif kind == "deep":
+            assert isinstance(failure, RecursionError), (name, failure)
+        elif kind == "text":
+            assert isinstance(failure, (CompilationError, type(None))), (name, failure)
+        elif kind == "left open":
+            assert failure is None, (name, failure)
+        assert await executor.execute("kept + '!'") == "kept!", name
+        assert await executor.execute("await asyncio.sleep(0, 5)") == 5, name
+        assert await executor.execute("import time; time.sleep(0); 6") == 6, name
+        with pytest.raises(ZeroDivisionError):
+            await executor.execute("1 / 0")
+        await executor.aclose()
+    gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+async def test_in_a_worker_each_has_a_clear_outcome_and_the_process_lives():
+    rows = {f"loop: {name}": source for name, source in LOOP.items()} | EVERYWHERE
+    async with pyrepl3.open_session(isolation="process", store=None) as session:
+        pid = (await session.run("import asyncio, os; kept = 'kept'; os.getpid()")).text
+        for name, source in rows.items():
+            outcome = await session.run(source)
+            assert isinstance(outcome, (Done, Failed)), (name, outcome)
+            if name.startswith(("exit", "deep")):
+                assert isinstance(outcome, Failed), (name, outcome)
+                assert outcome.traceback, name
+            elif name.startswith("left open"):
+                assert outcome.ok, (name, outcome)
+            elif name.startswith("text") and not outcome.ok:
+                assert isinstance(outcome.error, CompilationError), (name, outcome)
+            assert not isinstance(outcome.error if not outcome.ok else None, WorkerDiedError), name
+            alive = await session.run("await asyncio.sleep(0)\nprint(end=''); kept, os.getpid()")
+            assert alive.text == f"('kept', {pid})", (name, alive)
+            assert (await session.run("import time; time.sleep(0); 6")).text == "6", name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+async def test_mischief_in_a_worker_leaves_a_session_that_works():
+    """By itself, or in the worker that takes its place; the host is the same."""
+    with pyrepl3.Pool(warm=2) as pool:
+        for name, source in MISCHIEF.items():
+            seen = Seen()
+            async with pyrepl3.open_session(
+                isolation="process", pool=pool, observe=seen
+            ) as session:
+                await session.run("import asyncio; kept = 'kept'")
+                await session.run(source)
+                assert (await session.run("kept + '!'")).text == "'kept!'", name
+                outcome = await session.run("print('alive')")
+                assert seen.text(outcome.cell.id) == "alive\n", name
+                assert isinstance((await session.run("1 / 0")).error, ZeroDivisionError), name
+                assert (await session.run("await asyncio.sleep(0, 5)")).text == "5", name

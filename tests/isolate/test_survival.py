@@ -256,11 +256,16 @@ async def test_input_is_asked_of_the_host():
     def answer(prompt, password):
         if prompt == "no":
             raise EOFError
+        if prompt == "half":
+            return "\udcff"  # a byte that is no UTF-8, as Python reads it
         return f"{prompt}!{password}"
 
     async with pyrepl3.open_session(isolation="process", ask=answer) as session:
         assert (await session.run("input('who')")).text == "'who!False'"
         assert isinstance((await session.run("input('no')")).error, EOFError)
+        assert (await session.run("input('half')")).text == repr("\\udcff")
+        odd = await session.run("1 / 0", filename="\udcff.py")
+        assert '"\\udcff.py", line 1' in odd.traceback
         got = await session.run("import getpass; getpass.getpass('pw')")
         assert got.text == "'pw!True'"
 

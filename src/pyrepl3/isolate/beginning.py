@@ -13,7 +13,7 @@ from pyrepl3.errors import ConfinementError, WorkerDiedError
 from pyrepl3.isolate.messages import Ready, Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pyrepl3.config import ExecutorConfig, Limits, Policy
     from pyrepl3.isolate.cgroups import Leaf
@@ -65,11 +65,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             limits=self.limits,
             asks=asks,
             keeps=keeps,
-            directory=directory,
-            path=tuple(sys.path) if pool.python is None else None,
-            arguments=tuple(sys.argv) if self.policy is None else (),
-            environment=environment,
-            file=self.file,
+            directory=os.fsencode(directory),
+            path=_raw(sys.path) if pool.python is None else None,
+            arguments=_raw(sys.argv) if self.policy is None else (),
+            environment=tuple(map(_raw_pair, environment.items())),
+            file=os.fsencode(self.file),
             policy=self.policy,
             workdir=self.workdir,
             tools=self.tools,
@@ -183,3 +183,11 @@ def _limit(leaf: Leaf | None, limits: Limits, ready: Ready) -> Ready:
     if "processes" in unheld:
         unheld["processes"] += f"; nor can a cgroup hold them: {why}"
     return msgspec.structs.replace(ready, unheld=unheld)
+
+
+def _raw(texts: Iterable[str]) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, texts))
+
+
+def _raw_pair(pair: tuple[str, str]) -> tuple[bytes, bytes]:
+    return os.fsencode(pair[0]), os.fsencode(pair[1])

@@ -128,7 +128,7 @@ class _Worker:
         names = self._manager.get_for_execution()
         names["display"] = display
         if setup.file:
-            names["__file__"] = setup.file
+            names["__file__"] = os.fsdecode(setup.file)
         self._asking: Asking | None = None
         if setup.policy is not None and setup.policy.network:
             from pyrepl3.isolate.network import asking, sockets  # noqa: PLC0415  where it is asked for
@@ -160,12 +160,12 @@ class _Worker:
 
     def _prepare(self, setup: m.Setup) -> None:
         os.environ.clear()
-        os.environ.update(setup.environment)
+        os.environb.update(setup.environment)
         with suppress(OSError):  # gone, or not to be entered: the cell's own open() will say so
-            os.chdir(setup.directory or "/")
+            os.chdir(setup.directory or b"/")
         if setup.path is not None:
-            sys.path[:] = setup.path
-        sys.argv[:] = setup.arguments or ("",)
+            sys.path[:] = map(os.fsdecode, setup.path)
+        sys.argv[:] = map(os.fsdecode, setup.arguments or (b"",))
 
     def run(self) -> None:
         """Serve cells on this thread until the host says Close."""

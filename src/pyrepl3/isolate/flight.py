@@ -128,10 +128,10 @@ class Flight:
             error = from_wire(ended.error)
             self.end(Failed, error=error, traceback=ended.traceback, **common)
 
-    def fail(self, error: BaseException) -> None:
-        """It is over because its worker is."""
-        traceback = f"{type(error).__module__}.{type(error).__name__}: {error}\n"
-        self.end(Failed, error=error, traceback=traceback, duration=self.seconds)
+    def fail(self, error: BaseException, traceback: str = "") -> None:
+        """It is over because its worker is, or cannot have it."""
+        text = f"{type(error).__module__}.{type(error).__name__}: {error}\n"
+        self.end(Failed, error=error, traceback=traceback or text, duration=self.seconds)
 
     def interrupted(self) -> None:
         """It was stopped together with its worker."""

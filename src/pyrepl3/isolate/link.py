@@ -13,17 +13,20 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyrepl3.errors import WorkerDiedError
 from pyrepl3.isolate import messages as m
 from pyrepl3.isolate.channel import SHARE_FROM, Channel
 from pyrepl3.isolate.failures import from_wire
 from pyrepl3.isolate.frames import FrameError
 from pyrepl3.isolate.keeping import hand_on
+from pyrepl3.lang.parse import refusal
+from pyrepl3.run.text import printable
+from pyrepl3.run.tracebacks import format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import msgspec
 
     from pyrepl3.isolate.cgroups import Leaf
     from pyrepl3.isolate.channel import Part
@@ -151,7 +154,16 @@ class Link:
                 break
             del self.flights[oldest]
         self.flights[flight.key] = flight
-        self.post(m.Run(key=flight.key, cell=flight.cell))
+        cell = flight.cell
+        try:
+            self.post(m.Run(key=flight.key, cell=cell))
+        except UnicodeEncodeError as error:  # half a character, which no message can have
+            if printable(cell.source) != cell.source:
+                refused = refusal(error, cell.source, cell.filename, cell.first_line)
+                flight.fail(refused, format_error(refused))
+            else:
+                named = msgspec.structs.replace(cell, filename=printable(cell.filename))
+                self.post(m.Run(key=flight.key, cell=named))
 
     @property
     def ended(self) -> bool:
@@ -292,7 +304,7 @@ class Link:
 
         def put() -> None:
             try:
-                given = m.Given(n=want.n, text=str(ask(want.prompt, want.password)))
+                given = m.Given(n=want.n, text=printable(str(ask(want.prompt, want.password))))
             except KeyboardInterrupt:
                 given = m.Given(n=want.n, error="KeyboardInterrupt")
             except BaseException:  # noqa: BLE001  whatever it is, there is no answer

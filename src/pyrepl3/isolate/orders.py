@@ -46,6 +46,7 @@ class Setup(Wire, frozen=True, kw_only=True):
 
     ``asks``: somebody answers ``input()``. ``keeps``: what steps come to is kept.
     ``file``: what ``__main__.__file__`` is to be. ``path``: where to import from (None: as it is).
+    These, the directory, the arguments and the environment as the system has them: they may be no UTF-8.
     ``policy``: confine the worker, with ``workdir`` as the
     directory that is its own.
     ``tools``: functions of the host, name and docstring. ``attached``: it shares our terminal.
@@ -56,11 +57,11 @@ class Setup(Wire, frozen=True, kw_only=True):
     limits: Limits | None = None
     asks: bool = False
     keeps: bool = False
-    directory: str = ""
-    path: tuple[str, ...] | None = None
-    arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] = {}
-    file: str = ""
+    directory: bytes = b""
+    path: tuple[bytes, ...] | None = None
+    arguments: tuple[bytes, ...] = ()
+    environment: tuple[tuple[bytes, bytes], ...] = ()
+    file: bytes = b""
     policy: Policy | None = None
     workdir: str = ""
     tools: tuple[tuple[str, str], ...] = ()

@@ -284,13 +284,12 @@ class Exchange:
         """
         fault = _fault(ConnectionResetError(errno.ECONNRESET, ""))
         self._post(m.Dialed(n=line.n, fault=fault))
-        there = self._loop.create_future()
-        self._loop.add_reader(line.mine, lambda: there.done() or there.set_result(None))
+        there = asyncio.Event()
+        self._loop.add_reader(line.mine, there.set)
         try:
-            async with asyncio.timeout(_SOON):
-                await there
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SOON):
+                    await there.wait()
         finally:
             self._loop.remove_reader(line.mine)
 
