@@ -245,6 +245,40 @@ async def test_an_interrupt_of_a_cell_that_refuses_ends_what_began_early(bench):
     assert isinstance(await running, Interrupted)
 
 
+@pytest.mark.slow
+async def test_a_limit_of_time_ends_what_began_early_too():
+    async with pyrepl3.open_session(limits=pyrepl3.Limits(wall=0.3)) as session:
+        assert (await session.run(FUNCTIONS)).ok
+        outcome = await session.run("a = await never(1)\nb = await never(2)", parallel=True)
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, pyrepl3.LimitExceededError)
+        assert outcome.error.limit == "wall"
+        assert sorted(await session.fetch("begun")) == ["dropped 1", "dropped 2"]
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["sampled", "counted"])
+async def test_what_runs_at_once_is_optimised_traced_and_counted_like_any_other(counts):
+    config = pyrepl3.ExecutorConfig(enable_ast_optimization=True, trace_execution=True)
+    async with pyrepl3.open_session(config=config) as session:
+        assert (await session.run(FUNCTIONS)).ok
+        await session.hot(True, counts=counts)
+        source = (
+            "for i in range(3): base = i\na = await seen(1, 3)\nb = await seen(2)\nc = await ok(3)"
+        )
+        lines, text = [], []
+        async for event in session.stream(source, parallel=True):
+            if isinstance(event, pyrepl3.Line):
+                lines.append(event.line)
+            elif isinstance(event, Output):
+                text.append(event.text)
+        assert "".join(text) == "seen 1\nseen 2\nok 3\ndone 3\n"
+        assert await session.fetch("c") == 5
+        assert {1, 2, 3, 4} <= set(lines)
+        report = await session.hot(False)
+        hits = {line.text.strip(): line.hits for line in report.lines}
+        assert hits.get("begun.append(n)") == (2 if counts else None)
+
+
 # --- any cell -----------------------------------------------------------------------------------------
 
 TARGETS = st.sampled_from(["v", "w", "x"])
