@@ -9,7 +9,7 @@ import pytest
 from pyrepl3.errors import StoreError, WorkerDiedError
 from pyrepl3.isolate.pool import Pool
 from pyrepl3.isolate.process import ProcessRunner
-from pyrepl3.records import Cell, Failed, Finished, Interrupted
+from pyrepl3.records import Cell, Complete, Failed, Fetch, Finished, Interrupted, Variables
 from pyrepl3.run.offers import make_offers
 from pyrepl3.testing.runner import runner_checks
 from pyrepl3.testing.tools import tool_checks
@@ -146,3 +146,24 @@ async def test_a_caller_who_gives_up_gets_its_cancellation_when_the_cell_is_over
         await running
     assert [type(outcome) for outcome in ended] == [Interrupted]
     await runner.aclose()
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_costs_the_worker_nothing(pool):
+    """A completion that Ctrl-C ended, say: its state would be gone with the worker."""
+    runner = ProcessRunner("patience", pool=pool)
+
+    def cell(n, source):
+        return Cell(id=f"patience-c{n}", n=n, source=source, filename=f"<patience {n}>")
+
+    try:
+        await runner.run(cell(1, "x = 1"), lambda event: None)
+        for question in (Complete(source="x.", cursor=2), Fetch(name="x"), Variables()):
+            asking = asyncio.create_task(runner.ask(question))
+            await asyncio.sleep(0)  # it is sent
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        outcome = await runner.run(cell(2, "x"), lambda event: None)
+        assert outcome.text == "1"
+    finally:
+        await runner.aclose()

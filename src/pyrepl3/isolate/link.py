@@ -129,10 +129,8 @@ class Link:
             found: Answer = await future
             return found
         finally:
-            # The answer may still come; nobody waits for it then.
-            if not future.done():
-                future.cancel()
-            else:
+            # A caller that was cancelled has cancelled the future: the answer still comes, for nobody.
+            if not future.cancelled():
                 self._calls.pop(key, None)
 
     def lend(self, most: int | None) -> None:
