@@ -213,3 +213,12 @@ async def test_where_the_time_goes_is_told(typed, session):
     assert "numba: off: pass ExecutorConfig(jit=True)" in said
     assert "not watching: %hot on begins" in await typed("%hot")
     assert await typed("%hot loud") == "'loud' is none of on, off and counts"
+
+
+async def test_a_fork_of_a_session_without_a_name_promises_nothing(session):
+    notes = []
+    console = Console(io.StringIO(), io.StringIO())
+    await Percent(session, console, notes.append, kept=False).run("%fork new")
+    assert "gone with this prompt" in notes[0]
+    assert "%export FILE" in notes[0]
+    assert "pyrepl3 --session new" not in notes[0]

@@ -104,3 +104,9 @@ def test_a_cell_belongs_to_its_file_also_after_renumbering(tmp_path):
     assert found.owns(found.path)
     assert found.owns(f"{found.path}, cell 99")
     assert not found.owns(f"{found.path}.bak")
+
+
+def test_a_standard_input_that_is_closed_is_said(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SourceError, match="standard input is closed"):
+        read_source("-")

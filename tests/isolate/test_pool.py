@@ -50,6 +50,15 @@ def test_more_than_the_limit_is_refused_and_room_comes_back(pool):
         worker.sock.close()
 
 
+async def test_ctrl_c_is_not_for_a_worker_that_serves_no_cells_yet(pool):
+    """A terminal tells the host and all of its processes; it would end this one with a traceback."""
+    worker = pool.lease()
+    for _ in range(100):
+        worker.signal(signal.SIGINT)
+    assert not worker.wait(0.1)
+    worker.discard()
+
+
 def test_a_lease_waits_for_room_where_it_is_told_to():
     with Pool(warm=0, most=1, wait=30) as pool:
         first = pool.lease()

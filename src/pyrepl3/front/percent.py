@@ -34,11 +34,13 @@ class Percent:
         note: Callable[[str], object],
         *,
         store: str | None = None,
+        kept: bool = True,
     ) -> None:
         self._session = session
         self._console = console
         self._note = note
         self._store = store
+        self._kept = kept
         self.travels = False
         """A command is going to another epoch, and tells of it itself."""
 
@@ -176,6 +178,12 @@ class Percent:
         session = self._session
         epoch = _epoch(words[1]) if len(words) > 1 else session.epoch
         await session.fork(words[0], epoch)
+        if not self._kept:
+            self._note(
+                f"session {words[0]} is this one at {epoch_name(epoch)}, and like it gone with this "
+                "prompt, which has no --session NAME; to keep this one: %export FILE"
+            )
+            return
         where = f" --store {shlex.quote(self._store)}" if self._store else ""
         self._note(
             f"session {words[0]} is this one at {epoch_name(epoch)}; "

@@ -85,7 +85,13 @@ class Prompt:
             self._console.when_closed = session.interrupt
             if self._name is not None and not session.epoch:
                 self._report.note(f"session {self._name}: new")
-            self._percent = Percent(session, self._console, self._report.note, store=self._store)
+            self._percent = Percent(
+                session,
+                self._console,
+                self._report.note,
+                store=self._store,
+                kept=self._name is not None,
+            )
             self._editor = open_editor(self._console, self._reader, self._completer(session))
             return await self._loop(session, self._editor)
         finally:

@@ -24,6 +24,8 @@ def read_source(file: str, *, stdin: BinaryIO | None = None) -> SourceFile:
     running that tells where and why.
     """
     if file == "-":
+        if stdin is None and sys.stdin is None:
+            raise SourceError("standard input is closed: there is nothing to run")
         data = (stdin or sys.stdin.buffer).read()
         path = shown = STDIN_NAME
     else:

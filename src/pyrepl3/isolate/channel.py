@@ -197,8 +197,9 @@ class Channel:
 
     def leave(self) -> None:
         """In a forked child: the channel is the parent's. No lock: another thread may have had it."""
-        self.left = self._closed = True
-        os.close(self.sock.detach())
+        if not self.left:  # else a child of that child
+            self.left = self._closed = True
+            os.close(self.sock.detach())
 
     def close(self) -> None:
         """Let go. Idempotent; what was received stays readable."""

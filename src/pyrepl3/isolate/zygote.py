@@ -231,13 +231,16 @@ class Zygote:
 
 
 def reset_signals() -> None:
-    """As a process starts that nobody prepared: a host under nohup ignores signals, a test blocks some."""
+    """As a process starts that nobody prepared: a host under nohup ignores signals, a test blocks some.
+
+    Ctrl-C goes on being ignored: until the worker serves cells, and takes it over, it is the host's.
+    """
+    # Two that cannot be set, and two that Python ignores so that writing raises instead.
+    kept = (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
     for number in signal.valid_signals():
-        # Two that cannot be set, and two that Python ignores so that writing raises instead.
-        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
+        if number not in kept:
             with suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
