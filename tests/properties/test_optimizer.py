@@ -88,3 +88,12 @@ def test_the_programs_reach_every_pass():
         for name in PASSES:
             reached[name] += ast.dump(ASTOptimizer([name]).optimize(ast.parse(source))) != tree
     assert min(reached.values()) >= 5, reached
+
+
+@pytest.mark.parametrize(
+    "source", ["while 1: pass", "while 1:\n    global x", "while True:\n    x = 1\n    y = 2"]
+)
+def test_an_endless_program_is_stopped_and_compared_as_far_as_it_went(source):
+    seen = see(source)
+    assert seen["error"][0] == "StoppedError"
+    assert see(source, ASTOptimizer().optimize) == seen

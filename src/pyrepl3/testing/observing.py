@@ -81,11 +81,13 @@ def _run(compiled: Any, namespace: dict[str, Any], seen: dict[str, Any]) -> None
         line = event, frame.f_code.co_qualname, number
         if event == "line":
             count[0] += 1
+            if count[0] > 50 * MOST_LINES:  # a line that is told again and again
+                raise StoppedError
             # One line after itself: CPython tells it again where parts of an expression meet, or does not.
             if lines[-1] == line:
                 return trace
         lines.append(line)
-        if len(lines) > MOST_LINES or count[0] > 50 * MOST_LINES:
+        if len(lines) > MOST_LINES:
             raise StoppedError
         return trace
 
