@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -65,6 +67,7 @@ async def _run(report: Report, rounds: int) -> None:
             report.at_least("warm session ready, ipykernel takes", 30, kernel, ready)
         await _trips(report, kernels, checkout, rounds)
     await _output(report, rounds)
+    await _network(report, rounds)
     await _interrupts(report, max(3, rounds // 3))
     quick = rounds < FULL
     await sessions.at_once(report, 20 if quick else 200)
@@ -210,6 +213,74 @@ def _to_finished(runner: ProcessRunner) -> Batch:
         return spent
 
     return batch
+
+
+# --- network --------------------------------------------------------------------------------------
+
+_SERVER = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := connection.recv(65536):
+                if data[0]: connection.sendall(data)
+            connection.sendall(b"!")
+"""
+_CLIENT = """
+import socket, time
+def connect():
+    s = socket.create_connection(("127.0.0.1", {port}))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+def trip():
+    with connect() as s:
+        for n in range(250):
+            if n == 50: begun = time.perf_counter()
+            s.sendall(b"x"); s.recv(1)
+        return (time.perf_counter() - begun) / 200
+def send():
+    with connect() as s:
+        begun = time.perf_counter()
+        s.sendall(bytes(50_000_000)); s.shutdown(socket.SHUT_WR); s.recv(1)
+        return time.perf_counter() - begun
+"""
+
+
+async def _network(report: Report, rounds: int) -> None:
+    """The same code with a socket of its own and, confined, through the host; the server is a process."""
+    direct, carried = "a socket of its own", "confined, carried by the host"
+    table = Table("## A connection of a cell to a server on this machine", direct)
+    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        policy = Policy(network=(f"127.0.0.1:{port}",))
+        async with (
+            open_session(isolation="process") as plain,
+            open_session(isolation="confined", policy=policy) as walled,
+        ):
+            ways = {direct: plain, carried: walled}
+            for session in ways.values():
+                (await session.run(_CLIENT.format(port=port))).unwrap()
+            for column, source in (("1 byte there and back", "trip()"), ("50 MB", "send()")):
+                costs = {name: Cost() for name in ways}
+                for _ in range(rounds):
+                    for name, session in ways.items():
+                        outcome = await session.run(source)
+                        costs[name].samples.append(
+                            float(outcome.text if outcome.ok else outcome.unwrap())
+                        )
+                table.add(column, costs)
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    report.table(table)
+    rates = {name: 50 / row["50 MB"].median for name, row in table.rows.items()}
+    report.note("; ".join(f"{name}: {rate:.0f} MB/s" for name, rate in rates.items()))
 
 
 # --- output and interrupts ------------------------------------------------------------------------

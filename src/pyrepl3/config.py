@@ -222,14 +222,19 @@ def unlimited(*, denied: Iterable[str] = ()) -> ExecutorConfig:
 
 def check_isolation(
     isolation: str,
-    limits: Limits | None,
-    stages: Sequence[object],
     *,
+    limits: Limits | None = None,
+    stages: Sequence[object] = (),
     policy: Policy | None = None,
     strict: bool = False,
     workdir: object | None = None,
+    preload: Sequence[str] = (),
+    python: object | None = None,
+    pool: object | None = None,
 ) -> None:
-    """Raise ValueError for what does not go together."""
+    """Raise ValueError for what does not go together, TypeError for a ``preload`` that is one string."""
+    if isinstance(preload, str):
+        raise TypeError(f"preload takes names of modules, not the string {preload!r}")
     if isolation not in ("none", "process", "confined"):
         raise ValueError(f'isolation is "none", "process" or "confined", not {isolation!r}')
     if isolation != "none" and stages:
@@ -248,43 +253,31 @@ def check_isolation(
     if isolation == "none" and strict:
         raise ValueError('strict is for isolation="process" and "confined"')
 
-
-def check_worker(
-    isolation: str, *, preload: Sequence[str], python: object | None, pool: object | None
-) -> None:
-    """Raise ValueError or TypeError for what is asked of a worker and cannot be had."""
-    if isinstance(preload, str):
-        raise TypeError(f"preload takes names of modules, not the string {preload!r}")
-    asked = {"preload": bool(preload), "python": python is not None, "pool": pool is not None}
-    given = [name for name, wanted in asked.items() if wanted]
+    of_worker = {"preload": bool(preload), "python": python is not None, "pool": pool is not None}
+    given = [name for name, wanted in of_worker.items() if wanted]
     if isolation == "none" and given:
         raise ValueError(f'{given[0]} is for worker processes: pass isolation="process", too')
     if pool is not None and len(given) > 1:
         raise ValueError(f"the pool has its own {given[0]}: say it to Pool({given[0]}=…)")
 
 
-def with_limits(config: ExecutorConfig | None, limits: Limits | None) -> ExecutorConfig | None:
-    """The configuration with these limits instead of its own (None: as it is)."""
-    if limits is None:
-        return config
-    return msgspec.structs.replace(
-        config or unlimited(),
-        max_execution_time=limits.wall,
-        max_memory_usage=limits.memory,
-        max_output=limits.output,
-        max_coroutines=limits.coroutines,
-    )
-
-
-def with_imports(
-    config: ExecutorConfig | None, imports: ImportPolicy | None
+def with_parts(
+    config: ExecutorConfig | None, *, limits: Limits | None, imports: ImportPolicy | None
 ) -> ExecutorConfig | None:
-    """The configuration with this import policy instead of its own (None: as it is)."""
-    if imports is None:
-        return config
-    return msgspec.structs.replace(
-        config or unlimited(),
-        allow_imports=imports.allow,
-        allowed_modules=imports.allowed,
-        denied_modules=imports.denied,
-    )
+    """The configuration with these limits and this import policy instead of its own (None: as it is)."""
+    if limits is not None:
+        config = msgspec.structs.replace(
+            config or unlimited(),
+            max_execution_time=limits.wall,
+            max_memory_usage=limits.memory,
+            max_output=limits.output,
+            max_coroutines=limits.coroutines,
+        )
+    if imports is not None:
+        config = msgspec.structs.replace(
+            config or unlimited(),
+            allow_imports=imports.allow,
+            allowed_modules=imports.allowed,
+            denied_modules=imports.denied,
+        )
+    return config

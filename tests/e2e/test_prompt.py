@@ -108,6 +108,11 @@ WAITS = {
     "loop": "spin()",
     "await": "import asyncio; print('up'); await asyncio.sleep(60)",
     "question": "print('up'); input()",
+    "loop in a coroutine": "async def f(): spin()\r\rawait f()",
+    "loop in a sub-task": "async def f(): spin()\r\rimport asyncio; await asyncio.gather(f(), asyncio.sleep(60))",
+    "lock": "import threading; k = threading.Lock(); k.acquire(); print('up'); k.acquire()",
+    "socket": "import socket; a, b = socket.socketpair(); print('up'); a.recv(1)",
+    "swallows everything": "swallow()",
 }
 
 
@@ -115,6 +120,9 @@ WAITS = {
 def test_ctrl_c_stops_a_cell_and_the_state_stays(prompt, entry):
     answer(prompt, "kept = 7")
     answer(prompt, "def spin():\r    print('up')\r    while True: pass\r")
+    if entry == "swallow()":
+        text = "def swallow():\r    try: spin()\r    except BaseException: swallow()\r"
+        answer(prompt, text)
     prompt.type(entry + "\r")
     prompt.expect(LEFT, "up")
     prompt.interrupt()

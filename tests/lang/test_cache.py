@@ -85,11 +85,11 @@ def test_bytes_are_bounded_and_what_is_larger_than_all_is_not_kept():
     size = compile_cell("x = 1", "<a>").size
     cache = CompilationCache(max_bytes=3 * size + size // 2)
     for i in range(5):
-        cache.store(f"x = {i}", 0, 1, compile_cell(f"x = {i}", "<a>"))
+        cache.store((f"x = {i}", 0, 1), compile_cell(f"x = {i}", "<a>"))
     assert [key[0] for key in cache.cache] == ["x = 2", "x = 3", "x = 4"]
     assert cache.size_in_bytes == 3 * size
     large = "x = '" + "a" * 3 * size + "'"
-    cache.store(large, 0, 1, compile_cell(large, "<a>"))
+    cache.store((large, 0, 1), compile_cell(large, "<a>"))
     assert cache.lookup((large, 0, 1)) is None
     assert len(cache) == 3, "it must not push out the others in vain"
 
@@ -98,14 +98,14 @@ def test_a_replaced_entry_is_counted_once_in_bytes():
     cache = CompilationCache()
     cell = compile_cell("x = 1", "<a>")
     for _ in range(3):
-        cache.store("x = 1", 0, 1, cell)
+        cache.store(("x = 1", 0, 1), cell)
     assert (len(cache), cache.size_in_bytes) == (1, cell.size)
 
 
 def test_cells_are_found_by_text_flags_and_first_line():
     cache = CompilationCache()
     cell = compile_cell("x = 1", "<a>")
-    cache.store("x = 1", 0, 1, cell)
+    cache.store(("x = 1", 0, 1), cell)
     assert cache.lookup(("x = 1", 0, 1)) is cell
     assert cache.lookup(("x = 1", 0, 2)) is None
     assert cache.lookup(("x = 1", 1, 1)) is None
@@ -152,7 +152,7 @@ def test_many_threads_neither_break_it_nor_miscount():
                 source = sources[(i * 7 + offset) % 16]
                 found = cache.lookup((source, 0, 1))
                 if found is None:
-                    cache.store(source, 0, 1, cells[source])
+                    cache.store((source, 0, 1), cells[source])
                 elif found is not cells[source]:
                     wrong.append(source)
                 if i % 500 == 0:

@@ -49,7 +49,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(source=sources, flags=flags, first_line=st.sampled_from([1, 7]))
     def store(self, source, flags, first_line):
-        self.cache.store(source, flags, first_line, CELLS[source])
+        self.cache.store((source, flags, first_line), CELLS[source])
         self.put((source, flags, first_line), CELLS[source], CELLS[source].size)
 
     @rule(source=sources, flags=flags, first_line=st.sampled_from([1, 7]))

@@ -16,9 +16,7 @@ from pyrepl3.config import (
     Policy,
     Tool,
     check_isolation,
-    check_worker,
-    with_imports,
-    with_limits,
+    with_parts,
 )
 from pyrepl3.engine.checkers import OnFirstUse
 from pyrepl3.engine.options import Options
@@ -95,17 +93,25 @@ def open_session(
     process can be had, ConfinementError where it cannot be confined as asked.
     Raises ValueError for what does not go together, TypeError for a tool that is none.
     """
-    check_isolation(isolation, limits, stages, policy=policy, strict=strict, workdir=workdir)
-    check_worker(isolation, preload=preload, python=python, pool=pool)
+    check_isolation(
+        isolation,
+        limits=limits,
+        stages=stages,
+        policy=policy,
+        strict=strict,
+        workdir=workdir,
+        preload=preload,
+        python=python,
+        pool=pool,
+    )
     if config is not None and config.jit and find_spec("numba") is None:
         raise MissingExtraError("ExecutorConfig.jit needs numba", "jit")
-    if policy is not None:
-        config = with_imports(config, policy.imports)
+    imports = None if policy is None else policy.imports
     return Opening(
         name,
         Options(
             store=store,
-            config=with_limits(config, limits),
+            config=with_parts(config, limits=limits, imports=imports),
             limits=limits,
             observe=observe,
             ask=ask,

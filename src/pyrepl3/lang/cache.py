@@ -44,9 +44,9 @@ class CompilationCache:
 
     # --- for the engine -----------------------------------------------------------------------
 
-    def store(self, source: str, flags: int, first_line: int, compiled: CompiledCell) -> None:
-        """Keep ``compiled``; it replaces what was stored for this text."""
-        self._put((source, flags, first_line), compiled, compiled.size)
+    def store(self, key: _Key, compiled: CompiledCell) -> None:
+        """Keep ``compiled`` under a key as ``lookup`` takes it; it replaces what was there."""
+        self._put(key, compiled, compiled.size)
 
     # --- the specification's ------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ The part of an executor that knows which cells run now, and how to stop them.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import types
 from functools import partial
@@ -20,7 +19,7 @@ from pyrepl3.records import Blocked, ExecutionMode, Started
 from pyrepl3.run.blocking import BlockingThread
 from pyrepl3.run.cancel import finish, free_loop, request_stop
 from pyrepl3.run.coroutines import TaskFactory
-from pyrepl3.run.evaluator import evaluate, evaluate_async
+from pyrepl3.run.evaluator import evaluate, evaluate_async, get_depth, set_depth
 from pyrepl3.run.execution import CURRENT, Execution, Group
 from pyrepl3.run.limits import Guard
 from pyrepl3.run.planner import Planner, propose_repair
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from pyrepl3.run.turn import Turn
 
 _clock = time.perf_counter
-_get_depth = sys.get_coroutine_origin_tracking_depth
-_set_depth = sys.set_coroutine_origin_tracking_depth
 
 BLOCKED_AFTER = 0.1
 """Seconds that a plain cell may hold the loop before its source goes to the thread."""
@@ -206,16 +203,14 @@ class CellRunner:
         execution.loop = asyncio.get_running_loop()
         assert task is not None
         before = task.cancelling()
-        enter, depth = context.run, _get_depth()
+        enter, depth = context.run, get_depth()
         step: Callable[..., Any] = coro.send
         sent: Any = None
         try:
             while True:
-                _set_depth(
-                    1
-                )  # a step, not a cell: other code runs on this thread between two steps
+                set_depth(1)  # a step, not a cell: other code runs on this thread between two steps
                 yielded = enter(step, sent)
-                _set_depth(depth)
+                set_depth(depth)
                 try:
                     yield yielded
                 except BaseException as error:  # noqa: BLE001  whatever it is, it is the cell's to see
@@ -227,7 +222,7 @@ class CellRunner:
         except StopIteration as end:
             result: Result = end.value
         finally:
-            _set_depth(depth)
+            set_depth(depth)
             self._end(execution, turn)
         if execution.stop is None:
             return result if result[0] else self._judge(execution, result)

@@ -28,8 +28,8 @@ type Run = tuple[CodeType | None, CodeType | None, CompiledCell, dict[str, Any]]
 """What of a cell runs: body and tail under the cell's own file name, what is known of them, the dict
 they run on. A bare tuple: it is made for every cell."""
 
-_get_depth = sys.get_coroutine_origin_tracking_depth
-_set_depth = sys.set_coroutine_origin_tracking_depth
+get_depth = sys.get_coroutine_origin_tracking_depth
+set_depth = sys.set_coroutine_origin_tracking_depth
 _get_thread = threading.get_ident
 
 
@@ -39,10 +39,10 @@ def evaluate(execution: Execution, run: Run, around: Guard | None = None) -> Res
     body, tail, compiled, namespace = run
     execution.thread = _get_thread()
     token = CURRENT.set(execution)
-    depth = _get_depth()
+    depth = get_depth()
     result: Result
     # So that the warning about a coroutine that is never awaited names the line that made it.
-    _set_depth(1)
+    set_depth(1)
     try:
         if execution.stop is not None:  # asked to stop before the first line
             raise CellInterrupt  # as if the first line had raised it
@@ -74,7 +74,7 @@ def evaluate(execution: Execution, run: Run, around: Guard | None = None) -> Res
         result = (False, error)
     finally:
         execution.finished = True
-        _set_depth(depth)
+        set_depth(depth)
         CURRENT.reset(token)
     if execution.stop is not None:
         finish(execution)

@@ -63,7 +63,7 @@ class Planner:
             source, filename, flags=flags, first_line=first_line, transform=self.transform
         )
         if cache is not None:
-            cache.store(source, flags, first_line, compiled)
+            cache.store((source, flags, first_line), compiled)
         self.transforms += compiled.wrapped
         return compiled, False
 
