@@ -359,3 +359,18 @@ def test_an_interpreter_may_be_named(cli):
     )
     done = cli.run("run", "--python", cli.folder / "gone", job)
     assert (done.returncode, "no worker process could be started" in done.stderr) == (2, True)
+
+
+def test_a_child_that_a_cell_forked_ends_with_the_cell(cli):
+    """It would wait for ever for cells that its parent gets, and so would whoever waits for it."""
+    ends = {"pass": 0, "1 / 0": 1, "raise SystemExit(3)": 3}
+    cells = "".join(
+        f"# %%\npid = os.fork()\nif not pid:\n    {end}\n"
+        "# %%\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        for end in ends
+    )
+    done = cli.run("run", cli.write("job.py", f"import os\n{cells}"), PYTHONWARNINGS="ignore")
+    assert done.stdout == "0\n1\n3\n"
+    assert done.returncode == 0
+    assert done.stderr.count("a forked child ends with the cell that forked it") == 1
+    assert done.stderr.count("ZeroDivisionError") == 1
