@@ -311,6 +311,17 @@ async def _output(report: Report, rounds: int) -> None:
             lines.append(f"{megabytes} MB of output: {rates}")
             if megabytes == 1:
                 report.scaled("1 MB of output, there and read (200 MB/s)", 5, "ms", _ms(cost))
+        times = []
+
+        def see(event: object) -> None:
+            if isinstance(event, Output):
+                times.extend(clock() - float(at) for at in event.text.split())
+
+        source = "import time\nfor _ in range(50): print(time.perf_counter()); time.sleep(0.02)"
+        await runner.run(_cell(source), see)
+        report.scaled(
+            "a line printed, seen (10 ms), the latest of 50", 10, "ms", [max(times) * 1e3]
+        )
         await runner.aclose()
     report.note("\n".join(lines))
 

@@ -358,3 +358,46 @@ async def test_a_worker_that_dies_as_it_comes_fails_one_cell_and_the_next_one_fi
         outcome = await session.run("kept + 1")
         assert isinstance(outcome.error, WorkerDiedError)
         assert (await session.run("kept + 1")).text == "42"
+
+
+HOST = """
+import asyncio, sys
+import pyrepl3
+from pyrepl3.testing.fakes import Seen
+
+events, watching = [], False
+def hook(name, arguments):
+    if watching and (name == "pickle.find_class" or name == "open"):
+        events.append((name, str(arguments[:2])))
+sys.addaudithook(hook)
+
+CELLS = [
+    "raise ValueError('x')",
+    "exec(compile('1 / 0', sys.argv[0] or '/etc/hosts', 'exec'))",
+    "exec(compile('def f(): 1 / 0', '/etc/passwd', 'exec')); f()",
+    "class Mine(Exception):\\n    def __reduce__(self): return (print, ('harm',))\\nraise Mine",
+    "x = {'a': [1, {2}], 'b': b'c'}; print(x); x",
+    "import linecache; linecache.getlines('/etc/passwd'); kept = Mine()",
+]
+
+async def main():
+    global watching
+    async with pyrepl3.open_session(isolation="process") as session:
+        for again in range(2):  # the first time modules are loaded
+            watching = bool(again)
+            for cell in ("import sys", *CELLS):
+                await session.run(cell)
+            await session.fetch("x")
+            watching = False
+    print(events)
+
+asyncio.run(main())
+"""
+
+
+def test_the_host_reads_no_file_and_no_pickle_of_what_a_worker_sends():
+    """Not for its errors and tracebacks, whatever files these name, nor for values and epochs."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOST], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
