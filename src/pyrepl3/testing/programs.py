@@ -6,6 +6,7 @@ compiler may know better, and values that tell how often and in which order they
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,24 @@ _EXPRESSIONS = [
 ]
 
 
+def _is_unstoppable(source: str) -> bool:
+    """Whether a ``while`` may swallow whatever is raised in it, by leaving a ``finally``."""
+    if "finally" not in source or "while" not in source:
+        return False
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return False
+    leaving = ast.Break, ast.Continue, ast.Return
+    return any(
+        isinstance(inner, leaving)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try)
+        for statement in node.finalbody
+        for inner in ast.walk(statement)
+    )
+
+
 class Programs:
     """Makes programs, one after the other."""
 
@@ -125,7 +144,12 @@ class Programs:
         self._random = random
 
     def make(self) -> str:
-        """The source of a program."""
+        """The source of a program. Not one that nothing can stop."""
+        while _is_unstoppable(source := self._make()):
+            pass
+        return source
+
+    def _make(self) -> str:
         head = self._pick(["", "", "", "'doc'\n", "from __future__ import annotations\n"])
         lines = self._block(self._random.randint(1, 6), depth=0, loop=False, function=False)
         return head + "".join(f"{line}\n" for line in lines)
