@@ -60,6 +60,11 @@ def kinds(events):
 # --- outcomes -----------------------------------------------------------------------------------
 
 
+def test_a_session_that_was_not_entered_says_so():
+    with pytest.raises(AttributeError, match="not open yet; async with open_session"):
+        pyrepl3.open_session().run  # noqa: B018
+
+
 async def test_a_cell_that_ends_gives_its_value(session):
     outcome = await session.run("x = 20\nx + 1")
     assert isinstance(outcome, Done)

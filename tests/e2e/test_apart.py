@@ -374,3 +374,8 @@ def test_a_child_that_a_cell_forked_ends_with_the_cell(cli):
     assert done.returncode == 0
     assert done.stderr.count("a forked child ends with the cell that forked it") == 1
     assert done.stderr.count("ZeroDivisionError") == 1
+
+
+def test_input_that_has_ended_is_told_as_python_tells_it(cli):
+    job = cli.write("job.py", "try: input()\nexcept EOFError as error: print(error)\n")
+    assert cli.run("run", job).stdout == "EOF when reading a line\n"

@@ -162,6 +162,15 @@ class Opening:
         self._temporary: TemporaryDirectory[str] | None = None
         self._serving: Serving | None = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"{name!r}: the session is not open yet; async with open_session(...) as session",
+                name=name,
+                obj=self,
+            )
+
     async def __aenter__(self) -> Session:
         store, folder = await self._open_store()
         session: Session | None = None

@@ -395,5 +395,6 @@ class _Worker:
         event.wait()
         answer_ = given[0]
         if answer_.error:
-            raise KeyboardInterrupt if answer_.error == "KeyboardInterrupt" else EOFError
+            ended = EOFError("EOF when reading a line")  # as Python says it
+            raise KeyboardInterrupt if answer_.error == "KeyboardInterrupt" else ended
         return answer_.text
