@@ -128,7 +128,7 @@ async def test_an_epoch_that_was_never_audited_says_so_when_it_comes_back(tmp_pa
         await session.run("x = 1")
         await session.run("x = 2")
         first = session.epoch
-        await session.run("y = 1")
+        await session.run("x = 3")
         await session.restore(first)
         assert session.unaudited
         (notice,) = [event for event in seen.of(Notice) if event.kind == "unaudited"]
@@ -137,6 +137,30 @@ async def test_an_epoch_that_was_never_audited_says_so_when_it_comes_back(tmp_pa
         await session.flush()
         await session.restore(session.epoch)
         assert not session.unaudited
+
+
+@pytest.mark.parametrize(
+    ("then", "hidden", "vouched"),
+    [
+        ("1 / 0", "", True),  # it leaves a name that was not there before
+        ("new = [4]", "", True),
+        ("x = [2]", "", False),  # what x was before nobody knows any more
+        ("new = [4]", "json.held.append(1)", False),  # found with the last one
+    ],
+)
+async def test_an_audit_vouches_for_earlier_epochs_as_far_as_nothing_was_stored_since(
+    tmp_path, then, hidden, vouched
+):
+    async with open_at(tmp_path) as session:
+        await session.run("import json; x = [1]; hidden = json.held = [0]")
+        await session.flush()
+        await session.run("y = [x]; " + hidden)
+        before = session.epoch
+        assert not session._store.load(before).audited
+        await session.run(then)
+        await session.flush()
+        assert session._store.load().audited
+        assert session._store.load(before).audited is vouched
 
 
 async def test_nothing_late_is_no_new_epoch_but_an_audited_one(tmp_path):

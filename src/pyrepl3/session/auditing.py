@@ -8,6 +8,7 @@ the same cell, so that a line of epochs still has one for each cell; the old one
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,7 @@ from pyrepl3.session.waiting import to_its_end
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyrepl3.ports import Observer
+    from pyrepl3.ports import Observer, Store
     from pyrepl3.records import Receipt
 
 
@@ -30,6 +31,7 @@ _AGAIN = 1.0  # seconds until the next one while background tasks run, and
 _SHARE = 20  # so many times as long as the last one took
 _TRIES = 3  # an audit that was about to begin by itself may end the one that somebody waits for
 _NAMED = 8  # names that a notice tells
+_EARLIER = 20  # epochs
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,9 @@ class Auditing(Travel):
         self._head: Head | None = None
         self._dropped: dict[str, str] = {}
         self._amended: set[int] = set()  # epochs in whose place the last one is
+        self._earlier: list[tuple[int, set[str]]] = []
+        """Epochs before the last one that were not audited, and what was stored after each: where nothing
+        is found that changed behind the last one, their other names are what they were."""
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._auditing: asyncio.Task[None] | None = None
@@ -69,14 +74,21 @@ class Auditing(Travel):
 
     def _note_commit(self, head: Head) -> None:
         """An epoch is on disk: audit it when nothing else is to be done."""
-        self._head, self._amended = head, set()
+        before, self._head, self._amended = self._head, head, set()
+        if before is None or before.delta.audited:
+            self._earlier.clear()
+        else:
+            self._earlier = [*self._earlier[-_EARLIER:], (before.epoch, set())]
+            stored = {name for blob in head.delta.blobs for name in blob.names}
+            for _, since in self._earlier:
+                since.update(stored, head.delta.deleted, head.delta.lost)
         self._due = self._loop.time() + IDLE
         if self._timer is None and self._auditing is None:
             self._timer = self._loop.call_later(IDLE, self._look)
 
     def _forget_commit(self) -> None:
         """The session is somewhere else now."""
-        self._head, self._amended = None, set()
+        self._head, self._amended, self._earlier = None, set(), []
 
     def _is_at(self, epoch: int) -> bool:
         """Whether the session is at ``epoch``, or at what took its place."""
@@ -151,7 +163,8 @@ class Auditing(Travel):
         if is_empty(delta, head.delta):
             await self._runner.mark()
             if not head.delta.audited:
-                await self._call(lambda: store.audited(head.epoch))
+                await self._call(partial(_vouch, store, head.epoch, self._earlier))
+            self._earlier = []
             self._head = msgspec.structs.replace(
                 head, delta=msgspec.structs.replace(head.delta, audited=True)
             )
@@ -166,6 +179,7 @@ class Auditing(Travel):
             tell(Notice(cell_id=cell.id, kind="unprotected", text=text))
             raise
         await self._runner.mark()
+        self._earlier = []
         self._amended |= {head.epoch}
         self._head = Head(
             delta=msgspec.structs.replace(whole, chunks={}),
@@ -214,6 +228,14 @@ def amend(head: Delta, late: Delta) -> Delta:
         dropped=late.dropped,
         same=frozenset(before | stored) - changed,
     )
+
+
+def _vouch(store: Store, last: int, earlier: list[tuple[int, set[str]]]) -> None:
+    """Say of the last epoch that it was audited, and of those before that have none of what came later."""
+    store.audited(last)
+    for epoch, since in earlier:
+        if since.isdisjoint(store.names(epoch)):
+            store.audited(epoch)
 
 
 def merge_lost(lost: Mapping[str, str], delta: Delta) -> dict[str, str]:
