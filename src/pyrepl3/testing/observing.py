@@ -72,6 +72,7 @@ def observe(
 def _run(compiled: Any, namespace: dict[str, Any], seen: dict[str, Any]) -> None:
     lines: list[tuple[str, str, int]] = seen["lines"]
     count = [0]
+    last: dict[FrameType, int] = {}
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code.co_filename != FILENAME:
@@ -83,9 +84,10 @@ def _run(compiled: Any, namespace: dict[str, Any], seen: dict[str, Any]) -> None
             count[0] += 1
             if count[0] > 50 * MOST_LINES:  # a line that is told again and again
                 raise StoppedError
-            # One line after itself: CPython tells it again where parts of an expression meet, or does not.
-            if lines[-1] == line:
+            # A line after itself: CPython tells it again where parts of an expression meet, or does not.
+            if last.get(frame) == number:
                 return trace
+            last[frame] = number
         lines.append(line)
         if len(lines) > MOST_LINES:
             raise StoppedError

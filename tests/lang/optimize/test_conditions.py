@@ -45,6 +45,7 @@ WITNESSES = [
     Witness("folding", "equality", "x = 300 is 300"),
     Witness("folding", "one line", "x = (1 <\n     2)"),
     Witness("folding", "own place", "x = 5\n[y for y in (True and x)]", since=(3, 13)),
+    Witness("folding", "no tuple", "n = 1\nassert 0 or (n, 2)"),
     Witness("folding", "calm", "def f():\n    f'text'"),
     Witness("folding", "calm", "try:\n    (not (0 or 1))()\nexcept TypeError:\n    pass"),
     Witness("folding", "small", f"try:\n    f'{{0x1{'0' * 4000}}}'\nexcept ValueError:\n    pass\nx = 1", fails=True),

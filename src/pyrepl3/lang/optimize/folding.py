@@ -72,6 +72,10 @@ CONDITIONS: Conditions = {
     "own place": lambda new, place: (
         isinstance(new, ast.Constant | ast.BoolOp) or isinstance(place.parent, _TESTING)
     ),
+    # CPython warns of `assert (x, "text")`, and not of `assert 0 or (x, "text")`.
+    "no tuple": lambda new, place: not (
+        isinstance(new, ast.Tuple) and isinstance(place.parent, ast.Assert)
+    ),
     "small": lambda value: type(value) is not int or value.bit_length() <= _SMALL,
 }
 
@@ -103,6 +107,7 @@ def fold(
             and conditions["one line"](node)
             and conditions["calm"](place)
             and conditions["own place"](new, place)
+            and conditions["no tuple"](new, place)
         ):
             place.put(new)
     return tree
