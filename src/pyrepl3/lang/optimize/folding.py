@@ -73,8 +73,8 @@ CONDITIONS: Conditions = {
         isinstance(new, ast.Constant | ast.BoolOp) or isinstance(place.parent, _TESTING)
     ),
     # CPython warns of `assert (x, "text")`, and not of `assert 0 or (x, "text")`.
-    "no tuple": lambda new, place: not (
-        isinstance(new, ast.Tuple) and isinstance(place.parent, ast.Assert)
+    "no tuple": lambda new, place: (
+        not (isinstance(new, ast.Tuple) and isinstance(place.parent, ast.Assert))
     ),
     "small": lambda value: type(value) is not int or value.bit_length() <= _SMALL,
 }
