@@ -212,6 +212,41 @@ async def test_epochs_on_disk_go_back_and_forth(tmp_path):
         assert session.epoch == history[-1].epoch >= 5
 
 
+def test_two_processes_have_a_session_each_of_one_store_at_the_same_time(tmp_path):
+    program = """if True:
+    import asyncio, sys
+    import pyrepl3
+
+    async def main(name):
+        async with pyrepl3.open_session(name, store=sys.argv[2]) as session:
+            print("open", flush=True)
+            input()
+            for n in range(20):
+                (await session.run(f"from pyrepl3 import step; x = step(pow, {n}, 2)")).unwrap()
+            print("done", session.epoch, flush=True)
+            input()
+
+    asyncio.run(main(sys.argv[1]))
+    """
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, name, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    for told in ("open\n", "done 20\n"):
+        assert [process.stdout.readline() for process in pair] == [told, told]
+        for process in pair:
+            process.stdin.write("\n")
+            process.stdin.flush()
+    for process in pair:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in pair] == [0, 0]
+
+
 async def test_many_cells_of_many_sessions_at_once_on_disk(tmp_path):
     async def work(name):
         async with pyrepl3.open_session(name, store=tmp_path) as session:

@@ -163,6 +163,28 @@ async def test_an_audit_vouches_for_earlier_epochs_as_far_as_nothing_was_stored_
         assert session._store.load(before).audited is vouched
 
 
+async def test_late_state_of_the_process_comes_back_by_undo_restore_and_in_a_new_process(tmp_path):
+    late = (
+        "import asyncio, os\nasync def late():\n    await go.wait()\n    os.environ['LATE'] = 'yes'\n    over.set()\n"
+        "go, over = asyncio.Event(), asyncio.Event()\nkept = asyncio.create_task(late())"
+    )
+    ask = "os.environ.get('LATE')"
+    async with open_at(tmp_path, isolation="process") as session:
+        (await session.run(late)).unwrap()
+        (await session.run("go.set(); await over.wait()")).unwrap()
+        (await session.run("del kept, go, over")).unwrap()
+        await session.flush()
+        found = session.epoch
+        (await session.run("os.environ['LATE'] = 'no'")).unwrap()
+        await session.undo()
+        assert (await session.run(ask)).text == "'yes'"
+        await session.restore(1)
+        assert (await session.run(ask)).text == ""
+        await session.restore(found)
+    async with open_at(tmp_path, isolation="process") as session:
+        assert (await session.run(ask)).text == "'yes'"
+
+
 async def test_nothing_late_is_no_new_epoch_but_an_audited_one(tmp_path):
     async with open_at(tmp_path) as session:
         await session.run("x = [1]")

@@ -33,8 +33,15 @@ def drive[T](work: Coroutine[Future[Any], None, T]) -> Future[T]:
 
     What it raises comes out as DurabilityError.
     """
-    end: Future[T] = Future()
-    _advance(work, end)
+    try:
+        end: Future[T] = Future()
+        _advance(work, end)
+    except BaseException:  # an interrupt of the cell, raised here
+        import inspect  # noqa: PLC0415  only then
+
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+            work.close()  # else Python warns of it
+        raise
     return end
 
 
