@@ -1,4 +1,4 @@
-"""What a durable step costs, as a cell grows, beside the disk's own sync.
+"""What a durable step costs, as a cell grows, beside the disk's own sync; how soon a cancelled cell is over.
 
 The disk is what is measured, that of TMPDIR: a synced append between steps tells what it took just then.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
+import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from benchmarks.peers import calibrate
 from benchmarks.report import Report, Row
-from pyrepl3 import open_session
+from pyrepl3 import Interrupted, Output, Started, open_session
 from pyrepl3.durable.embedded import Embedded
 from pyrepl3.durable.local import LocalPromises
 from pyrepl3.durable.steps import ResonateDurability
@@ -38,6 +39,9 @@ for i in range({n}):
 os.close(fd)
 """
 
+
+if TYPE_CHECKING:
+    from pyrepl3.records import Cell, Event
 
 type Synchronous = Literal["FULL", "NORMAL"]
 
@@ -73,6 +77,51 @@ async def measure(folder: Path, synchronous: Synchronous, n: int) -> list[Row]:
     return rows
 
 
+CANCELLED = {
+    "a cell that awaits": "await asyncio.sleep(60)",
+    "a cell that loops": "while True: pass",
+}
+MOST = 0.1
+"""Seconds until a cell is over whose promise was cancelled, its epoch on disk."""
+
+
+async def measure_cancelling(folder: Path, turns: int) -> list[Row]:
+    """From the cancelling of a cell's promise to its outcome."""
+    durability = ResonateDurability(
+        lambda: LocalPromises(Embedded(folder / "durable.db")),
+        name="bench",
+        folder=folder / "steps",
+    )
+    rows = []
+    async with open_session("bench", store=str(folder / "store"), durability=durability) as session:
+        for what, line in CANCELLED.items():
+            times = []
+            for _ in range(turns):
+                begun = asyncio.Event()
+                cells = []
+
+                def observe(
+                    event: Event, begun: asyncio.Event = begun, cells: list[Cell] = cells
+                ) -> None:
+                    if isinstance(event, Started):
+                        cells.append(event.cell)
+                    elif isinstance(event, Output):
+                        begun.set()
+
+                source = (
+                    f"import asyncio; from pyrepl3 import step; step(len, 'a'); print('up')\n{line}"
+                )
+                cell = asyncio.create_task(session.run(source, observe=observe))
+                await begun.wait()
+                at = time.perf_counter()
+                await asyncio.wrap_future(durability.cancel(cells[0].durable_name))
+                outcome = await cell
+                times.append(time.perf_counter() - at)
+                assert isinstance(outcome, Interrupted), outcome
+            rows.append(Row(what, times))
+    return rows
+
+
 def run(report: Report, *, quick: bool) -> None:
     """``quick``: with FULL only, and 1,000 steps a cell at most."""
     rows: list[Row] = []
@@ -82,6 +131,13 @@ def run(report: Report, *, quick: bool) -> None:
             with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
                 rows += asyncio.run(measure(Path(folder), synchronous, n))
     report.rows("A durable step", rows, unit="µs")
+    with tempfile.TemporaryDirectory(prefix="pyrepl3-bench-") as folder:
+        cancelled = asyncio.run(measure_cancelling(Path(folder), 10 if quick else 30))
+    report.rows("A cell's promise is cancelled, to its outcome", cancelled, unit="ms")
+    for row in cancelled:
+        report.target(
+            f"cancelled, {row.what}, at the latest", MOST * 1e3, "ms", max(row.times) * 1e3
+        )
     calibrate(report)
     for row in rows:
         if row.what.startswith("FULL"):
