@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.peers import calibrate
 from benchmarks.report import Report, Row
@@ -87,13 +87,10 @@ MOST = 0.1
 
 async def measure_cancelling(folder: Path, turns: int) -> list[Row]:
     """From the cancelling of a cell's promise to its outcome."""
-    durability = ResonateDurability(
-        lambda: LocalPromises(Embedded(folder / "durable.db")),
-        name="bench",
-        folder=folder / "steps",
-    )
     rows = []
-    async with open_session("bench", store=str(folder / "store"), durability=durability) as session:
+    loop = asyncio.get_running_loop()
+    async with open_session("bench", store=str(folder / "store")) as session:
+        durability: Any = session._durability
         for what, line in CANCELLED.items():
             times = []
             for _ in range(turns):
@@ -106,11 +103,10 @@ async def measure_cancelling(folder: Path, turns: int) -> list[Row]:
                     if isinstance(event, Started):
                         cells.append(event.cell)
                     elif isinstance(event, Output):
-                        begun.set()
+                        loop.call_soon_threadsafe(begun.set)
 
-                source = (
-                    f"import asyncio; from pyrepl3 import step; step(len, 'a'); print('up')\n{line}"
-                )
+                wait = "await " if "await" in line else ""
+                source = f"import asyncio; from pyrepl3 import step; {wait}step(len, 'a'); print('up')\n{line}"
                 cell = asyncio.create_task(session.run(source, observe=observe))
                 await begun.wait()
                 at = time.perf_counter()
