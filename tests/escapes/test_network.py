@@ -48,8 +48,8 @@ ATTEMPTS = {
     "the class of C": "import _socket\ns = _socket.socket(socket.AF_INET, socket.SOCK_STREAM)\ns.connect(('127.0.0.1', OTHER))\ns.send(b'harm')",
     "the method of C": "import _socket\ns = socket.socket()\n_socket.socket.connect(s, ('127.0.0.1', OTHER))\ns.send(b'harm')",
     "connect by number": "s = socket.socket()\nassert libc.connect(s.fileno(), OTHER_AT, 16) == 0, ctypes.get_errno()\ns.send(b'harm')",
-    "a connection, led elsewhere": "s = listed()\nlibc.connect(s.fileno(), NOWHERE, 16)\nassert libc.connect(s.fileno(), OTHER_AT, 16) == 0, ctypes.get_errno()\ns.send(b'harm')",
-    "a connection that failed, led elsewhere": "s = socket.socket()\ns.settimeout(5)\ns.connect_ex(('127.0.0.1', LISTED))\ns.shutdown(2)\nlibc.connect(s.fileno(), NOWHERE, 16)\nassert libc.connect(s.fileno(), OTHER_AT, 16) == 0, ctypes.get_errno()\nlibc.send(s.fileno(), b'harm', 4, 0)",
+    "a connection, led elsewhere": "s = listed()\ns.setblocking(True)\nlibc.connect(s.fileno(), NOWHERE, 16)\nassert libc.connect(s.fileno(), OTHER_AT, 16) == 0, ctypes.get_errno()\ns.send(b'harm')",
+    "a connection that failed, led elsewhere": "s = socket.socket()\ns.settimeout(5)\ns.connect_ex(('127.0.0.1', LISTED))\ns.shutdown(2)\ns.setblocking(True)\nlibc.connect(s.fileno(), NOWHERE, 16)\nassert libc.connect(s.fileno(), OTHER_AT, 16) == 0, ctypes.get_errno()\nlibc.send(s.fileno(), b'harm', 4, 0)",
     "bytes with an address": "s = socket.socket()\nassert libc.sendto(s.fileno(), b'harm', 4, 0x20000000, OTHER_AT, 16) == 4, ctypes.get_errno()",  # MSG_FASTOPEN
     "bytes with an address, on a connection": "s = listed()\ns.setblocking(True)\nlibc.connect(s.fileno(), NOWHERE, 16)\nassert libc.sendto(s.fileno(), b'harm', 4, 0x20000000, OTHER_AT, 16) == 4, ctypes.get_errno()",
     "a descriptor, taken over": "s = listed()\ns.setblocking(True)\ns2 = socket.socket(fileno=os.dup(s.fileno()))\nlibc.connect(s2.fileno(), NOWHERE, 16)\nassert any(libc.connect(s2.fileno(), OTHER_AT, 16) == 0 for _ in range(50)), ctypes.get_errno()\nlibc.send(s2.fileno(), b'harm', 4, 0)",

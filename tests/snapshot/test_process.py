@@ -234,7 +234,8 @@ def test_what_the_engine_loads_between_cells_is_no_module_of_the_session(tmp_pat
     assert cell == {**before, "process:modules": {"now": ["h5_cell"]}}
     importlib.import_module("h5_engine")
     assert process.changes() == cell
-    importlib.import_module("h5_task")
+    del sys.modules["h5_engine"]
+    importlib.import_module("h5_task")  # as many modules as before
     assert process.changes(busy=True)["process:modules"] == {"now": ["h5_cell", "h5_task"]}
     process.saw({"x"})
     assert process.changes()["process:modules"] == {"now": ["h5_cell", "h5_task"]}

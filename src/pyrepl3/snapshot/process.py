@@ -30,7 +30,7 @@ class Process:
     def __init__(self) -> None:
         self._base: dict[str, Any] = {key: read() for key, (read, _) in _PARTS.items()}
         self._modules = _top_level()
-        self._count = len(sys.modules)
+        self._loads = _last_load()
         self._mentioned: set[str] = set()
         self._any = self._ran = False
         self._loaded: list[str] = []
@@ -91,8 +91,8 @@ class Process:
         return notes
 
     def _find_loaded(self, *, ours: bool) -> list[str]:
-        if len(sys.modules) != self._count:
-            self._count = len(sys.modules)
+        if (loads := _last_load()) != self._loads:
+            self._loads = loads
             for name in sorted(_top_level() - self._modules):
                 self._modules.add(name)
                 if ours or name in _OURS or name.startswith("_"):
@@ -110,6 +110,15 @@ def is_kept(key: str) -> bool:
 
 def _top_level() -> set[str]:
     return {name for name in list(sys.modules) if "." not in name}
+
+
+def _last_load() -> tuple[int, str | None]:
+    """Something else after anything was loaded, also where as much was thrown out: the newest stands last."""
+    while True:
+        try:
+            return len(sys.modules), next(reversed(sys.modules), None)
+        except RuntimeError:  # another thread loads something just now
+            continue
 
 
 def _equal(one: Any, other: Any) -> bool:
