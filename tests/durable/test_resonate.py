@@ -13,8 +13,8 @@ import os
 import pytest
 from resonate.connections import HttpConnection, SSEConnection
 
-from pyrepl3.durable.embedded import Embedded
-from pyrepl3.testing.resonate import resonate_checks
+from pyrepl3.durable.embedded import Embedded, now_ms
+from pyrepl3.testing.resonate import PATIENCE, resonate_checks
 
 URL = os.environ.get("PYREPL3_RESONATE_URL")
 DATABASE = os.environ.get("PYREPL3_RESONATE_POSTGRES")
@@ -77,7 +77,22 @@ class Postgres:
             await asyncio.sleep(0.02)
 
 
-def connect_to(where, path):
+class Clock:
+    """The time, which may be set forward: a schedule fires once a minute at most."""
+
+    def __init__(self):
+        self.ahead, self.connections = 0, []
+
+    def __call__(self):
+        return now_ms() + self.ahead
+
+    def advance(self, to):
+        self.ahead = max(to - now_ms(), 0)
+        for connection in self.connections:
+            connection.nudge()
+
+
+def connect_to(where, path, clock):
     """How the checks reach a server."""
 
     def connect(group):
@@ -87,14 +102,16 @@ def connect_to(where, path):
             case "postgres":
                 connection = Postgres(group)
             case "file":
-                connection = Embedded(path / "durable.db")
+                connection = Embedded(path / "durable.db", clock=clock)
             case _:
-                connection = Embedded(":memory:")
+                connection = Embedded(":memory:", clock=clock)
+        clock.connections.append(connection)
         return connection, connection
 
     return connect
 
 
+@pytest.mark.timeout(PATIENCE + 20)
 @pytest.mark.parametrize("check", resonate_checks(), ids=lambda check: check.name)
 @pytest.mark.parametrize(
     "where",
@@ -106,4 +123,6 @@ def connect_to(where, path):
     ],
 )
 async def test_the_protocol(check, where, tmp_path):
-    await check.run(connect_to(where, tmp_path))
+    clock = Clock()
+    advance = clock.advance if where in ("file", "memory") else None
+    await check.run(connect_to(where, tmp_path, clock), advance=advance)

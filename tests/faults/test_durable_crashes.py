@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from resonate.heartbeat import NoopHeartbeat
+from resonate.resonate import Resonate
+
+from pyrepl3.durable.embedded import Embedded
+from pyrepl3.durable.rows import Rows
 
 pytestmark = pytest.mark.slow
 
 CAMPAIGN = bool(os.environ.get("PYREPL3_CAMPAIGN"))
 
-# Forks a child for each run, so that importing the SDK costs nothing; a child is a process of its own.
-WARM = '''
-import asyncio, json, logging, os, pathlib, random, signal, sys, time
-from resonate.heartbeat import NoopHeartbeat
-from resonate.resonate import Resonate
-from pyrepl3.durable.embedded import Embedded
-from pyrepl3.durable.rows import Rows
-
-logging.disable(logging.CRITICAL)
 
 async def work_through(folder, synchronous, steps):
+    """Do the workflow, or what is left of it, and tell each step that ran and that is known to be finished."""
     told = os.open(folder / "told", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(told, b"begin\\n")
+    os.write(told, b"begin\n")
     connection = Embedded(folder / "durable.db", synchronous=synchronous)
     resonate = Resonate(
         network=connection, heartbeat=NoopHeartbeat(), autostart=False, subscription_refresh_secs=0
     )
+
     async def leaf(ctx, i):
-        os.write(told, b"did %d\\n" % i)
+        os.write(told, b"did %d\n" % i)
         return i
+
     async def work(ctx, steps):
         found = []
         for i in range(steps):
             found.append(await ctx.run(leaf, i))
-            os.write(told, b"has %d\\n" % i)
+            os.write(told, b"has %d\n" % i)
         return found
+
     resonate.register(leaf)
     resonate.register(work)
     resonate.start()
     assert await resonate.run("w", work, steps).result() == [*range(steps)]
-    os.write(told, b"end\\n")
+    os.write(told, b"end\n")
     await resonate.stop()
+    os.close(told)
+
+
+# Forks a child for each run, so that importing the SDK costs nothing; a child is a process of its own.
+KILLS = f"""
+import asyncio, logging, os, pathlib, random, signal, sys, time
+from resonate.heartbeat import NoopHeartbeat
+from resonate.resonate import Resonate
+from pyrepl3.durable.embedded import Embedded
+
+logging.disable(logging.CRITICAL)
+
+{inspect.getsource(work_through)}
 
 def fork(function):
     pid = os.fork()
@@ -62,60 +78,10 @@ def fork(function):
 def wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-def crash(folder, at, where, seed):
-    """Die before, inside or after the commit of number ``at``."""
-    seen, commit = [0], Rows.commit
-    def faulty(self):
-        if not self.open:
-            return
-        seen[0] += 1
-        if seen[0] - 1 != at:
-            return commit(self)
-        if where == "before":
-            os._exit(7)
-        log = folder / "durable.db-wal"
-        size = log.stat().st_size if log.exists() else 0
-        commit(self)
-        if where == "inside":  # of what a commit writes, in order, only a part was written
-            os.truncate(log, random.Random(seed).randrange(size, log.stat().st_size))
-        os._exit(7)
-    Rows.commit = faulty
-
-def once(folder, synchronous, steps, at=None, where=None):
-    def child():
-        if at is not None:
-            crash(folder, at, where, at)
-        asyncio.run(work_through(folder, synchronous, steps))
-    return wait(fork(child))
-'''
-
-EVERYWHERE = (
-    WARM
-    + """
-root, synchronous, every = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-points = 0
-for where in ("before", "inside", "after"):
-    at, code = 0, 7
-    while code == 7:
-        folder = root / f"{where}-{at}"
-        folder.mkdir()
-        code = once(folder, synchronous, 20, at, where)
-        assert code in (0, 7), code
-        if code == 7:
-            assert once(folder, synchronous, 20) == 0
-            points += 1
-        at += every
-print(points)
-"""
-)
-
-KILLS = (
-    WARM
-    + """
 root, synchronous, kills = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rng, killed, n = random.Random(5), 0, 0
 while killed < kills:
-    folder = root / f"kill-{n}"
+    folder = root / str(n)
     folder.mkdir()
     n += 1
     code = None
@@ -127,21 +93,7 @@ while killed < kills:
         code = wait(pid)
         assert code in (0, -9), code
         killed += code == -9
-print(killed)
 """
-)
-
-
-def run(script, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=1000,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
 
 
 def check(folder, steps):
@@ -163,6 +115,40 @@ def check(folder, steps):
     assert finished == done == {str(n) for n in range(steps)}
 
 
+class Remains:
+    """What a process would leave behind that dies before, inside or after each commit: copies of its files.
+
+    The thread that commits is the only one that writes the database, so that a copy which it makes is what lies
+    there at that moment; what is told meanwhile was told before the death.
+    """
+
+    def __init__(self, folder, copies):
+        self.folder, self.copies, self.commits = folder, copies, 0
+
+    def watch(self, monkeypatch):
+        commit, prepare = Rows.commit, Rows._prepare
+        watched = lambda rows: self.copy_around(lambda: commit(rows)) if rows.open else None  # noqa: E731
+        monkeypatch.setattr(Rows, "commit", watched)
+        monkeypatch.setattr(  # makes the tables
+            Rows, "_prepare", lambda rows, *args: self.copy_around(lambda: prepare(rows, *args))
+        )
+
+    def copy_around(self, commit):
+        log = self.folder / "durable.db-wal"
+        before = log.stat().st_size if log.exists() else 0
+        self.copy("before")
+        commit()
+        self.copy("after")
+        inside = (
+            self.copy("inside") / log.name
+        )  # of what a commit writes, in order, only a part is there
+        os.truncate(inside, random.Random(self.commits).randrange(before, log.stat().st_size))
+        self.commits += 1
+
+    def copy(self, where):
+        return shutil.copytree(self.folder, self.copies / f"{where}-{self.commits}")
+
+
 @pytest.fixture
 def place():
     """In memory where there is such a place: what a process leaves behind is the same, and it is quicker."""
@@ -171,19 +157,33 @@ def place():
         yield Path(folder)
 
 
-@pytest.mark.timeout(1000)
-@pytest.mark.parametrize(("synchronous", "every"), [("FULL", 1), ("NORMAL", 1 if CAMPAIGN else 5)])
-def test_a_crash_before_inside_and_after_every_commit(place, synchronous, every):
-    points = run(EVERYWHERE, place, synchronous, every)
-    assert points >= 3 * 20 / every
-    for folder in place.iterdir():
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+async def test_a_crash_before_inside_and_after_every_commit(place, synchronous, monkeypatch):
+    (place / "whole").mkdir()
+    remains = Remains(place / "whole", place / "copies")
+    with monkeypatch.context() as patch:
+        remains.watch(patch)
+        await work_through(remains.folder, synchronous, 20)
+    assert remains.commits > 20
+    copies = sorted(remains.copies.iterdir())
+    assert len(copies) == 3 * remains.commits
+    for folder in copies:
+        await work_through(folder, synchronous, 20)
         check(folder, 20)
 
 
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
 def test_a_kill_at_any_moment(tmp_path, synchronous):
-    run(KILLS, tmp_path, synchronous, 100 if CAMPAIGN else 5)
+    arguments = (str(tmp_path), synchronous, "100" if CAMPAIGN else "5")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1000,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     for folder in tmp_path.iterdir():
         check(folder, 400)
 

@@ -5,143 +5,23 @@ Use them with any test runner, or with none::
     for check in resonate_checks():
         await check.run(connect)     # connect(): a network and a source of the SDK, not yet started
 
-Every run uses ids of its own, so that they may run against a server that is in use.
+Every run uses ids of its own, so that they may run against a server that is in use. Schedules know
+full minutes only: who can set the server's clock gives ``run`` a function that does, else one is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, Self
+from typing import Any
 
 import msgspec
 
-PATIENCE = 60.0  # seconds: some servers look at their timeouts every few seconds
+from pyrepl3.testing.resonate_client import FOREVER, Advance, Client, Connect
+
+PATIENCE = 180.0  # seconds: two full minutes, and some servers look every few seconds only
+_MINUTE = 60_000  # ms
 _SOON = 150  # ms until something is due
-_FOREVER = 1 << 45
-
-
-class Network(Protocol):
-    """Where requests go: resonate_base's Network."""
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str: ...
-
-
-class Source(Protocol):
-    """Where messages come from: resonate_base's Source; may be the same object."""
-
-    def unicast(self) -> str: ...
-    def resolve_target(self, target: str) -> str: ...
-    def recv(self, callback: Callable[[str], None]) -> None: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-
-
-type Connect = Callable[[str], tuple[Network, Source]]
-"""Makes a connection, not yet started, that belongs to the group whose name is given."""
-
-
-class Client:
-    """One connection, and what the checks do with it."""
-
-    def __init__(self, connect: Connect) -> None:
-        self.run = uuid.uuid4().hex[:12]
-        self.network, self.source = connect(f"checks-{self.run}")
-        self.address = self.source.unicast()
-        self.target = {"resonate:target": self.source.resolve_target(f"checks-{self.run}")}
-        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._kept: list[dict[str, Any]] = []
-
-    async def __aenter__(self) -> Self:
-        self.source.recv(lambda text: self._heard.put_nowait(json.loads(text)))
-        for connection in self._connections():
-            await connection.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for connection in self._connections():
-            await connection.stop()
-
-    def _connections(self) -> list[Network | Source]:
-        both: list[Network | Source] = [self.source]
-        return both if id(self.network) == id(self.source) else [*both, self.network]
-
-    def name(self, name: str) -> str:
-        """An id that nobody else has."""
-        return f"{name}-{self.run}"
-
-    async def ask(self, kind: str, **data: Any) -> tuple[int, Any]:
-        """The status and the data of an answer, whose envelope is checked."""
-        corr_id = uuid.uuid4().hex
-        head = {"corrId": corr_id, "version": "2026-04-01"}
-        text = json.dumps({"kind": kind, "head": head, "data": data})
-        origin = str(data.get("id") or data.get("awaited") or "default").partition(":")[0]
-        answer = json.loads(await self.network.send(text, {"resonate:origin": origin}))
-        assert answer["kind"] == kind
-        assert answer["head"]["corrId"] == corr_id
-        status = answer["head"]["status"]
-        return 200 if status == 201 else status, answer["data"]
-
-    async def get(self, kind: str, **data: Any) -> Any:
-        """The data of an answer that must be a good one."""
-        status, found = await self.ask(kind, **data)
-        assert status == 200, (kind, status, found)
-        return found
-
-    async def create(self, name: str, *, lasts: int = _FOREVER, **tags: str) -> dict[str, Any]:
-        """A promise; tags are given without their ``resonate:``."""
-        marked = {f"resonate:{name}": value for name, value in tags.items()}
-        now = int(time.time() * 1000)
-        found = await self.get(
-            "promise.create", id=self.name(name), timeoutAt=now + lasts, param={}, tags=marked
-        )
-        promise: dict[str, Any] = found["promise"]
-        return promise
-
-    async def settle(self, name: str, state: str = "resolved", data: str = "MQ==") -> Any:
-        """A promise, settled."""
-        value = {"headers": {}, "data": data}
-        found = await self.get("promise.settle", id=self.name(name), state=state, value=value)
-        return found["promise"]
-
-    async def hear(self, kind: str, name: str) -> dict[str, Any]:
-        """The next message of this kind about this promise or its task; others are kept for later."""
-        while True:
-            for message in self._kept:
-                data = message["data"]
-                about = data["task"] if message["kind"] == "execute" else data["promise"]
-                if (message["kind"], about["id"]) == (kind, self.name(name)):
-                    self._kept.remove(message)
-                    return about  # type: ignore[no-any-return]  # it is JSON
-            self._kept.append(await self._heard.get())
-
-    async def acquire(self, name: str, message: dict[str, Any]) -> int:
-        """Take a task that we were told of. Returns the version that it is held under."""
-        found = await self.get(
-            "task.acquire", id=self.name(name), version=message["version"], pid=self.run, ttl=60_000
-        )
-        assert found["task"]["state"] == "acquired"
-        assert found["promise"]["id"] == self.name(name)
-        return int(found["task"]["version"])
-
-    async def work(self, name: str) -> int:
-        """Make a promise with a task, and acquire it."""
-        await self.create(name, target=self.target["resonate:target"])
-        return await self.acquire(name, await self.hear("execute", name))
-
-    async def until_settled(self, name: str) -> dict[str, Any]:
-        """A promise once its time is up, whenever the server looks."""
-        while True:
-            found = await self.get("promise.get", id=self.name(name))
-            promise: dict[str, Any] = found["promise"]
-            if promise["state"] != "pending":
-                return promise
-            await asyncio.sleep(0.01)
 
 
 class ResonateCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,9 +30,9 @@ class ResonateCheck(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     check: Callable[[Client], Awaitable[None]]
 
-    async def run(self, connect: Connect) -> None:
+    async def run(self, connect: Connect, *, advance: Advance | None = None) -> None:
         """Check a server over a new connection. Raises AssertionError, or TimeoutError where it hangs."""
-        async with asyncio.timeout(PATIENCE), Client(connect) as client:
+        async with asyncio.timeout(PATIENCE), Client(connect, advance) as client:
             await self.check(client)
 
 
@@ -193,7 +73,7 @@ async def _what_was_never_made_is_not_found(client: Client) -> None:
 
 async def _a_parameter_of_a_megabyte_comes_back_as_it_was(client: Client) -> None:
     param = {"headers": {"odd": "ä\u2028\U0001f600"}, "data": "QUJD" * 250_000}
-    data = {"id": client.name("p"), "timeoutAt": _FOREVER, "param": param, "tags": {"k": "v"}}
+    data = {"id": client.name("p"), "timeoutAt": FOREVER, "param": param, "tags": {"k": "v"}}
     await client.get("promise.create", **data)
     found = (await client.get("promise.get", id=client.name("p")))["promise"]
     assert found["param"] == param
@@ -259,7 +139,7 @@ async def _one_worker_holds_a_task(client: Client) -> None:
 
 
 async def _a_task_is_made_and_held_at_once(client: Client) -> None:
-    data = {"id": client.name("p"), "timeoutAt": _FOREVER, "param": {}, "tags": client.target}
+    data = {"id": client.name("p"), "timeoutAt": FOREVER, "param": {}, "tags": client.target}
     wanted = {
         "pid": client.run,
         "ttl": 60_000,
@@ -282,7 +162,7 @@ async def _the_holder_settles_the_promise_of_its_task(client: Client) -> None:
 
 async def _a_fence_lets_only_the_holder_through(client: Client) -> None:
     version = await client.work("p")
-    made = {"id": client.name("c"), "timeoutAt": _FOREVER, "param": {}, "tags": {}}
+    made = {"id": client.name("c"), "timeoutAt": FOREVER, "param": {}, "tags": {}}
     create = {"kind": "promise.create", "head": {}, "data": made}
     fence = {"id": client.name("p"), "version": version}
     found = await client.get("task.fence", **fence, action=create)
@@ -329,19 +209,36 @@ async def _whoever_holds_a_task_may_say_so_at_any_time(client: Client) -> None:
 
 
 async def _a_schedule_is_kept_until_it_is_removed(client: Client) -> None:
-    wanted = {
-        "id": client.name("s"),
-        "cron": "0 0 1 1 *",
-        "promiseId": "{{.id}}-{{.timestamp}}",
-        "promiseTimeout": 1000,
-        "promiseParam": {},
-        "promiseTags": client.target,
-    }
-    made = (await client.get("schedule.create", **wanted))["schedule"]
+    made = await client.schedule("s", "0 0 1 1 *")
     assert made == (await client.get("schedule.get", id=client.name("s")))["schedule"]
     assert made["cron"] == "0 0 1 1 *"
     await client.get("schedule.delete", id=client.name("s"))
     assert (await client.ask("schedule.get", id=client.name("s")))[0] == 404
+
+
+async def _a_schedule_fires_at_each_time_that_it_names(client: Client) -> None:
+    await client.schedule("gone", "* * * * *")
+    await client.get("schedule.delete", id=client.name("gone"))
+    made = await client.schedule("kept", "* * * * *")
+    due = made["nextRunAt"]
+    assert due % _MINUTE == 0
+    assert made["createdAt"] < due <= made["createdAt"] + _MINUTE
+    try:
+        for at in (due, due + _MINUTE):
+            client.advance(at)
+            name = f"kept-{at}"
+            version = await client.acquire(name, await client.hear("execute", name))
+            promise = (await client.get("promise.get", id=client.name(name)))["promise"]
+            assert promise["param"] == made["promiseParam"]
+            assert promise["timeoutAt"] == at + made["promiseTimeout"]
+            assert promise["tags"].items() >= client.target.items()
+            held = {"id": client.name(name), "version": version}
+            await client.get("task.fulfill", **held, action=_settling(client, name))
+            found = (await client.get("schedule.get", id=client.name("kept")))["schedule"]
+            assert (found["lastRunAt"], found["nextRunAt"]) == (at, at + _MINUTE)
+            assert (await client.ask("promise.get", id=client.name(f"gone-{at}")))[0] == 404
+    finally:
+        await client.get("schedule.delete", id=client.name("kept"))
 
 
 async def _what_is_found_by_tags_comes_in_pages(client: Client) -> None:
