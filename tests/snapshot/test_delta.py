@@ -47,6 +47,36 @@ def test_mutation_through_a_touched_name_is_written(live):
     assert again["b"][0] is again["a"]
 
 
+@pytest.mark.parametrize(
+    ("value", "make"),
+    [
+        ("[1]", lambda: [2]),
+        ("{'a': [1]}", lambda: {"a": [2]}),
+        ("(['a'], 1.5)", lambda: (["b"], 1.5)),
+        ("bytearray(b'a')", lambda: bytearray(b"b")),
+    ],
+    ids=["list", "dict", "tuple", "bytearray"],
+)
+def test_a_new_object_in_the_place_of_a_small_one_is_told_though_nobody_named_it(live, value, make):
+    live.cell(f"x = {value}")
+    old, made = id(live["x"]), []
+    live.ns["x"] = None
+    for _ in range(1_000):
+        made.append(make())
+        if id(made[-1]) == old:
+            break
+    live.ns["x"] = made[-1]
+    assert written(live.checkpoint(set())) == {"x"}
+
+
+@pytest.mark.parametrize("value", ["{1}", "[{1}]", "[frozenset([1])]"])
+def test_nobody_can_tell_by_a_weak_reference_that_a_delta_was_made(live, value):
+    live.cell(f"import weakref\nx = {value}\nw = weakref.ref(x if type(x) is set else x[0])")
+    live.ns["x"] = None
+    gc.collect()
+    assert live["w"]() is None
+
+
 def test_names_join_a_group_when_they_come_to_share(live):
     assert groups(live.cell("a = []\nb = []")) == {frozenset("a"), frozenset("b")}
     assert groups(live.cell("b.append(a)")) == {frozenset("ab")}

@@ -37,6 +37,9 @@ _ATOMS: frozenset[str] = frozenset(
 )  # fmt: skip
 _PLAIN = frozenset({list, dict, set, bytearray})
 _HOLDERS = _PLAIN | {tuple, frozenset}
+_UNSEEN = frozenset(
+    {list, dict, bytearray, tuple, str, bytes}
+)  # there is no weak reference to these
 _BATCH = 8192  # objects a step: between two of them other threads run
 
 
@@ -48,16 +51,18 @@ def find_reach(
     skip: set[int],
     only_builtins: bool,
 ) -> tuple[set[int], bool]:
-    """The ids of the objects in ``memo`` that live on, and whether all are plain containers.
+    """The ids of the objects in ``memo`` that live on, and whether nobody could tell that they do.
 
     ``memo`` is a pickler's, which has let go of it; it is emptied. Of classes and functions only
     those ``by_value`` count. ``only_builtins``: nothing was made for the pickling but what is in ``skip``.
     """
+    if only_builtins:
+        own = [obj for key, (_, obj) in memo.items() if key not in skip]
+        memo.clear()
+        reach = {id(obj) for obj in own if kinds[type(obj)]}
+        return reach, _UNSEEN.issuperset(map(type, own))
     objects = [obj for _, obj in memo.values() if kinds[type(obj)]]
     memo.clear()
-    if only_builtins:
-        reach = set(map(id, objects))
-        return reach - skip, _PLAIN.issuperset(map(type, objects))
     while True:  # what nobody else holds was made for this pickling, and so was what only it holds
         live = [obj for obj in objects if sys.getrefcount(obj) > _TEMPORARY]
         if len(live) == len(objects):
@@ -65,8 +70,7 @@ def find_reach(
         objects = live
     reach = {id(obj) for obj in live if kinds[type(obj)] == SHARED}
     reach |= by_value
-    plain = not by_value and _PLAIN.issuperset(map(type, live))
-    return reach - skip, plain
+    return reach - skip, False
 
 
 def walk_reach(values: Iterable[object], skip: set[int]) -> set[int]:

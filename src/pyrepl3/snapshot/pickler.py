@@ -246,7 +246,7 @@ def _find_reach(
     only_builtins = pickler.last is None
     if only_builtins and _count_memo(pickler, sink) > _WALK_FROM:
         pickler.clear_memo()
-        return walk_reach(values.values(), skip), True
+        return walk_reach(values.values(), skip), False  # nobody looked at each
     skip.update(map(id, pickler.keep))
     skip -= pickler.buffers.keys()
     pickler.last = None

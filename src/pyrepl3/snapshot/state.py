@@ -178,8 +178,8 @@ def is_small_atom(value: object) -> bool:
 def keeper_of(value: object, size: int, *, plain: bool) -> object:
     """What to keep of ``value`` so that its id is not mistaken: itself, a weak reference, or nothing.
 
-    Itself only where nobody can notice: it is small and holds builtins alone. Nothing means that
-    a new object of the same id is seen only if its name was touched.
+    Itself only where nobody can notice: it is small, and there is no weak reference to what it holds.
+    Nothing means that a new object of the same id is seen only if its name was touched.
     """
     if is_small_atom(value) or (plain and size <= _HOLD_BELOW):
         return value
