@@ -359,13 +359,17 @@ async def test_an_interrupt_leaves_no_cancellation_with_the_caller():
 )
 async def test_a_cancelled_caller_gets_its_cancellation_whatever_the_cell_makes_of_it(handler):
     executor = AsyncExecutor()
+    up = asyncio.Event()
+    executor.namespace.update_namespace({"up": up})
     source = (
-        "import asyncio\ntry:\n    await asyncio.sleep(60)\n"
+        "import asyncio\ntry:\n    up.set(); await asyncio.sleep(60)\n"
         f"except BaseException:\n    {handler}\nreached = True"
     )
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await executor.execute(source)
+    caller = asyncio.ensure_future(executor.execute(source))
+    await up.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
     assert await executor.execute("globals().get('reached', False)") is ("raise" not in handler)
 
 

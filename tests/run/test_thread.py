@@ -15,7 +15,7 @@ import pytest
 
 import pyrepl3
 from pyrepl3.errors import CancellationError, WorkerDiedError
-from pyrepl3.records import Cell, Finished, Interrupted, Output, Tasks, Variables
+from pyrepl3.records import Cell, Finished, Interrupted, Output, Started, Tasks, Variables
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.namespace import NamespaceManager
 from pyrepl3.run.thread import ThreadRunner
@@ -57,7 +57,7 @@ class Up:
             self._set.set()
 
     async def wait(self):
-        assert await asyncio.to_thread(self._set.wait, 20)
+        assert await asyncio.to_thread(self._set.wait, 60)
 
 
 # --- the caller's cancellation --------------------------------------------------------------------------
@@ -105,8 +105,9 @@ async def test_the_caller_s_cancellation_comes_out_as_the_caller_s(source, aroun
                     await up.wait()
                     raise ValueError(1)
             assert len(caught.value.exceptions) == 1
-        finished = [event for event in up.events if isinstance(event, Finished)]
-        assert len(finished) == 1
+        began = sum(isinstance(event, Started) for event in up.events)
+        assert began == sum(isinstance(event, Finished) for event in up.events)
+        assert began == 1 or around in ("timeout", "wait_for")  # these may be over before it begins
         assert (await session.run("kept")).value == 1
         assert asyncio.current_task().cancelling() == 0
 
