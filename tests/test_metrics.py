@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,6 +63,7 @@ def test_memory_does_not_grow_with_the_number_of_executions():
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1), st.floats(0, 1))
+@example([0.0, 301.0, 301.0, 641.5203954959435], 1.0)  # rounded beyond the largest
 def test_a_quantile_lies_in_the_bucket_of_the_true_one(durations, q):
     histogram = Histogram()
     for duration in durations:

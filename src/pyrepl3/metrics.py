@@ -77,7 +77,8 @@ class Histogram:
                 low = BUCKETS[index - 1] if index else 0.0
                 high = BUCKETS[index] if index < len(BUCKETS) else self.largest
                 low, high = max(low, self.smallest), min(high, self.largest)
-                return low + (high - low) * max(0.0, rank - below) / count
+                inside = low + (high - low) * max(0.0, rank - below) / count
+                return min(inside, high)  # the sum may be rounded beyond it
             below += count
         return self.largest
 

@@ -301,6 +301,32 @@ async def test_a_loop_that_is_stuck_in_a_call_while_no_cell_runs_is_left_behind(
         assert [e.kind for e in watch.events if isinstance(e, Notice)] == ["abandoned"]
 
 
+@pytest.mark.parametrize("who", ["finaliser", "collector"])
+async def test_an_interrupt_waits_for_code_whose_exceptions_nobody_would_get(who):
+    async with pyrepl3.open_session() as session:
+        go = (await session.run("import threading; go = threading.Event(); go")).value
+        await session.run("here = threading.current_thread()")
+        # Any thread collects: the one of this test must not wait for itself.
+        late = "    if threading.current_thread() is here: print('up')\n"
+        late += "    while threading.current_thread() is here and not go.is_set(): pass\n"
+        source = {
+            "finaliser": f"class D:\n  def __del__(self):\n{late}D()\nwhile True: pass",
+            "collector": f"import gc\ndef late(phase, info):\n{late}gc.callbacks.append(late)\n"
+            "try:\n    gc.collect()\n    while True: pass\nfinally: gc.callbacks.remove(late)",
+        }[who]
+        watch = Watch()
+        running = asyncio.ensure_future(session.run(source, observe=watch))
+        await watch.wait()
+        assert session.interrupt()
+        for _ in range(3):
+            await asyncio.sleep(0.01)  # it may come in there
+        go.set()
+        outcome = await running
+        assert isinstance(outcome, Interrupted)
+        assert not outcome.forced
+        assert "ignored" not in "".join(e.text for e in watch.events if isinstance(e, Output))
+
+
 async def test_a_thread_left_behind_ends_at_its_next_line_and_lets_go_of_its_locks():
     async with pyrepl3.open_session() as session:
         await session.run(

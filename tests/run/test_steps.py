@@ -334,6 +334,17 @@ async def test_an_awaited_plain_function_runs_beside_the_loop(process):
     assert (await process.value(source))[0] is True
 
 
+async def test_an_interrupt_in_a_try_that_fails_ends_the_cell(process):
+    def fail():  # no code of the cell: what is to stop it has not been raised
+        assert process.runner.interrupt()
+        raise ValueError("of the try")
+
+    process.fail = fail
+    outcome = await process.run("step(here.fail, retries=1, backoff=60)")
+    assert isinstance(outcome, Interrupted)
+    assert not outcome.forced
+
+
 async def test_a_timeout_ends_a_try(process):
     source = (
         "async def slow():\n    done.append(1); await asyncio.sleep(60)\n"

@@ -6,6 +6,8 @@ Asked in the code's own thread and context, so that it knows by ``CURRENT`` whos
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -106,6 +108,8 @@ def _next(
             return None
         if not stop.anywhere and not is_cell(code.co_filename):
             return None
+        if _is_unheard():
+            return None
     elif stop.stage == 2:
         if not is_cell(code.co_filename):
             return None
@@ -115,6 +119,17 @@ def _next(
     error = kind("interrupted")
     stop.raised[key] = error, time.monotonic()
     return error
+
+
+def _is_unheard() -> bool:
+    """Whether the interpreter would only report what is raised here: in a finaliser, or for the collector."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  the documented way
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def in_main_line(execution: Execution) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import AsyncContextError, StepError
 from pyrepl3.records import Asked, ExecutionMode, Kept
+from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.execution import CURRENT, Execution
 from pyrepl3.run.places import Place, is_stopped, pause, place_later, place_now, reach, wait
 from pyrepl3.run.scopes import SCOPE, Scope
@@ -218,7 +219,8 @@ def _try_now(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
         try:
             value = call.fn(*call.args, **call.kwargs)
         except Exception as error:
-            if is_stopped(execution):
+            if execution is not None and execution.stop is not None:
+                stop_if_asked(execution)
                 raise  # it was stopped, so it has not ended: it runs again
             if rest is None:
                 return False, error
