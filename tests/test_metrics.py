@@ -85,6 +85,21 @@ def test_output_is_counted_in_bytes_as_its_limit_is():
     assert metrics.metrics["output_bytes"] == 3 + 2 + 3
 
 
+def test_an_event_that_comes_while_one_is_counted_is_counted_too():
+    """As a finaliser's print does, where a collection comes in."""
+    metrics = ExecutionMetrics()
+
+    class Text(str):
+        __slots__ = ()
+
+        def isascii(self):
+            metrics.observe(Output(cell_id="c1", stream="stdout", text="between"))
+            return True
+
+    metrics.observe(Output(cell_id="c1", stream="stdout", text=Text("four")))
+    assert metrics.metrics["output_bytes"] == len("between") + len("four")
+
+
 def test_every_kind_of_event_is_counted_or_passed_over():
     metrics = ExecutionMetrics()
     cell = Cell(id="c1", n=1, source="x", filename="<cell>")

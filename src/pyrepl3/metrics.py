@@ -108,7 +108,8 @@ class ExecutionMetrics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may run a __del__ that prints while this is held.
+        self._lock = threading.RLock()
         # By the mode's value: an Enum's hash is Python code, a string's is a number it keeps.
         self._times: dict[str, Histogram] = {}
         self._successful = 0
@@ -151,7 +152,10 @@ class ExecutionMetrics:
                 case Finished(outcome=outcome):
                     self._finish(outcome)
                 case Output(text=text):
-                    self._output_bytes += _size(text)
+                    size = _size(text)
+                    self._output_bytes += (
+                        size  # read after the call: more may have been printed in it
+                    )
                 case Display():
                     self._displays += 1
                 case Blocked():

@@ -16,7 +16,7 @@ import pytest
 
 import pyrepl3
 from pyrepl3.run.namespace import NamespaceManager
-from pyrepl3.run.sources import KEPT, Sources, is_cell, split_lines, unique_prefix
+from pyrepl3.run.sources import KEPT, Sources, is_cell, release_prefix, split_lines, unique_prefix
 
 
 @pytest.fixture
@@ -212,6 +212,23 @@ def test_a_namespace_that_goes_takes_nothing_from_its_successor_of_the_same_name
     del new
     gc.collect()
     assert module not in sys.modules
+
+
+def test_a_name_may_be_released_while_another_one_is_chosen():
+    """As a collection does that comes in between and finds a namespace nobody has any more."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def __hash__(self):
+            release_prefix("gone")
+            return super().__hash__()
+
+    assert unique_prefix("gone") == "gone"
+    assert unique_prefix(Name("chosen")) == "chosen"
+    assert unique_prefix("gone") == "gone"
+    release_prefix("gone")
+    release_prefix("chosen")
 
 
 def test_names_of_living_namespaces_differ():

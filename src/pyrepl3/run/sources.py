@@ -48,8 +48,8 @@ def unique_prefix(name: str) -> str:
 
 def release_prefix(name: str) -> None:
     """Let the next namespace have this name."""
-    with _lock:
-        _taken.discard(name)
+    # Without the lock: a collection may call this where it is held.
+    _taken.discard(name)
 
 
 def is_cell(filename: str) -> bool:

@@ -26,16 +26,18 @@ class Mailbox:
         self._thread = threading.get_ident()
         self._events: deque[Event] = deque()
         self._held = 0
-        self._changed = threading.Condition(threading.Lock())
+        # Reentrant: the collector may run a __del__ that prints while this is held.
+        self._changed = threading.Condition(threading.RLock())
         self._wake = asyncio.Event()
         self._woken = False
         self._closed = False
 
     def put(self, event: Event) -> None:
         """Take an event. Never waits."""
+        size = size_of(event)
         with self._changed:
             self._events.append(event)
-            self._held += size_of(event)
+            self._held += size
             if self._woken:
                 return
             self._woken = True
