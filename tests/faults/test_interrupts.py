@@ -2,6 +2,9 @@
 
 A row is a cell that prints ``up`` and then does not end. After each the state is what it was before, the
 next cell works, background tasks go on, and the monitoring is off again.
+
+Where it matters what the interrupt hits, ``up`` is printed there: inside of the ``try``, or by a callback of
+the loop, which runs when the cell awaits. A call in C has begun when the thread does not move any more.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass
 
 import pytest
@@ -19,9 +23,11 @@ import pyrepl3
 from pyrepl3.records import Cell, Done, Interrupted, Output
 from pyrepl3.run.aim import MONITOR
 from pyrepl3.run.executor import AsyncExecutor
+from pyrepl3.run.points import is_call
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(300),
     # Cells are stopped with sockets and pipes in their hands.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -50,11 +56,17 @@ waiter = threading.Thread(target=waiting.wait, daemon=True)
 waiter.start()
 from concurrent.futures import ThreadPoolExecutor
 pool = ThreadPoolExecutor(1)
+said = []
 def up():
-    print("up", flush=True)
+    if not said:
+        said.append(True)
+        print("up", flush=True)
+def awaiting():
+    asyncio.get_running_loop().call_soon(up)
 def swallow():
     while True:
         try:
+            up()
             while True: pass
         except BaseException: pass
 class Guard:
@@ -89,7 +101,11 @@ ROWS = [
     Row(name="wait_for", source="up(); await asyncio.wait_for(asyncio.sleep(60), 59)"),
     Row(name="gather", source="up(); await asyncio.gather(asyncio.sleep(60), asyncio.sleep(61))"),
     Row(name="shield", source="up(); await asyncio.shield(asyncio.sleep(60))"),
-    Row(name="to_thread", source="up(); await asyncio.to_thread(time.sleep, 1)"),
+    Row(
+        name="to_thread",
+        source="awaiting(); await asyncio.to_thread(waiting.wait)",
+        after="waiting.set() or True",
+    ),
     Row(
         name="async lock",
         source="lock = asyncio.Lock(); await lock.acquire(); up(); await lock.acquire()",
@@ -159,76 +175,76 @@ ROWS = [
     Row(
         name="sub-task swallows",
         forced=True,
-        source="async def f():\n    while True:\n        try: await asyncio.sleep(60)\n"
-        "        except BaseException: pass\nup()\nawait asyncio.create_task(f())",
+        source="async def f():\n    while True:\n        try: up(); await asyncio.sleep(60)\n"
+        "        except BaseException: pass\nawait asyncio.create_task(f())",
     ),
     Row(
         name="sub-task loops and swallows",
         forced=True,
-        source="async def f():\n    swallow()\nup()\nawait asyncio.create_task(f())",
+        source="async def f():\n    swallow()\nawait asyncio.create_task(f())",
     ),
     Row(
         name="group of tasks that swallow",
         forced=True,
-        source="async def f():\n    while True:\n        try: await asyncio.sleep(60)\n"
+        source="async def f(up=int):\n    while True:\n        try: up(); await asyncio.sleep(60)\n"
         "        except BaseException: pass\nasync with asyncio.TaskGroup() as group:\n"
-        "    group.create_task(f()); group.create_task(f()); up()",
+        "    group.create_task(f()); group.create_task(f(up))",
     ),
     # --- refusing
     Row(
         name="swallows CancelledError",
         forced=True,
-        source="up()\nwhile True:\n    try: await asyncio.sleep(60)\n"
+        source="awaiting()\nwhile True:\n    try: await asyncio.sleep(60)\n"
         "    except asyncio.CancelledError: pass",
     ),
     Row(
         name="swallows KeyboardInterrupt",
         forced=True,
-        source="up()\nwhile True:\n    try:\n        while True: pass\n"
+        source="while True:\n    try:\n        up()\n        while True: pass\n"
         "    except KeyboardInterrupt: pass",
     ),
     Row(
         name="swallows BaseException with await",
         forced=True,
-        source="up()\nwhile True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass",
+        source="while True:\n    try: up(); await asyncio.sleep(60)\n    except BaseException: pass",
     ),
-    Row(name="swallows BaseException", forced=True, source="up(); swallow()"),
+    Row(name="swallows BaseException", forced=True, source="swallow()"),
     Row(
         name="swallows in a comprehension of a function",
         forced=True,
-        source="def f():\n    try: return [x for x in iter(int, 1)]\n    except BaseException: return f()\n"
-        "up(); f()",
+        source="def f():\n    try: up(); return [x for x in iter(int, 1)]\n"
+        "    except BaseException: return f()\nf()",
     ),
     Row(
         name="clean-up hangs",
         forced=True,
-        source="up()\ntry: await asyncio.sleep(60)\nfinally:\n    while True: pass",
+        source="try: up(); await asyncio.sleep(60)\nfinally:\n    while True: pass",
     ),
     Row(
         name="clean-up awaits for ever",
         forced=True,
-        source="up()\ntry: await asyncio.sleep(60)\nfinally: await asyncio.sleep(60)",
+        source="try: up(); await asyncio.sleep(60)\nfinally: await asyncio.sleep(60)",
     ),
     # --- clean-up
     Row(
         name="finally on one line",
         after="seen == ['finally']",
-        source="up()\ntry:\n    while True: pass\nfinally: seen.append('finally')",
+        source="try:\n    up()\n    while True: pass\nfinally: seen.append('finally')",
     ),
     Row(
         name="with",
         after="seen == ['exit']",
-        source="up()\nwith Guard():\n    while True: pass",
+        source="with Guard():\n    up()\n    while True: pass",
     ),
     Row(
         name="async with",
         after="seen == ['exit']",
-        source="up()\nasync with Guard(): await asyncio.sleep(60)",
+        source="async with Guard(): up(); await asyncio.sleep(60)",
     ),
     Row(
         name="clean-up that awaits",
         after="seen == ['finally']",
-        source="up()\ntry: await asyncio.sleep(60)\n"
+        source="try: up(); await asyncio.sleep(60)\n"
         "finally:\n    await asyncio.sleep(0.01); seen.append('finally')",
     ),
     Row(
@@ -239,20 +255,20 @@ ROWS = [
     Row(
         name="clean-up in a coroutine",
         after="seen == ['finally', 'exit']",
-        source="async def f():\n    async with Guard():\n        try: await asyncio.sleep(60)\n"
-        "        finally: seen.append('finally')\nup(); await f()",
+        source="async def f():\n    async with Guard():\n        try: up(); await asyncio.sleep(60)\n"
+        "        finally: seen.append('finally')\nawait f()",
     ),
     Row(
         name="catches it and ends",
         done=True,
         after="seen == ['caught']",
-        source="up()\ntry:\n    while True: pass\nexcept KeyboardInterrupt: seen.append('caught')",
+        source="try:\n    up()\n    while True: pass\nexcept KeyboardInterrupt: seen.append('caught')",
     ),
     Row(
         name="catches the cancellation and ends",
         done=True,
         after="seen == ['caught']",
-        source="up()\ntry: await asyncio.sleep(60)\nexcept asyncio.CancelledError: seen.append('caught')",
+        source="awaiting()\ntry: await asyncio.sleep(60)\nexcept asyncio.CancelledError: seen.append('caught')",
     ),
     # --- C calls
     Row(name="sleep", call="thread", source="up(); time.sleep(60)"),
@@ -280,12 +296,13 @@ ROWS = [
         name="sleep, swallowing",
         call="thread",
         forced=True,
-        source="up()\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass",
+        source="while True:\n    try: up(); time.sleep(60)\n    except BaseException: pass",
     ),
     Row(
         name="pool of threads",
         call="thread",
-        source="future = pool.submit(time.sleep, 1); up(); future.result()",
+        after="waiting.set() or True",
+        source="future = pool.submit(waiting.wait); up(); future.result()",
     ),
     Row(
         name="asyncio.run",
@@ -337,6 +354,33 @@ def watch(up: threading.Event):
     return observe
 
 
+ROW = "<the row>"
+
+
+def wait_until_there(up: threading.Event, row: Row) -> None:
+    """Until the cell is where it is to be stopped: it has said so, and is in its call in C, if it has one."""
+    assert up.wait(45)
+    place, looks = None, 0
+    while looks < 5 and row.call:
+        before, place = place, find_place()
+        looks = looks + 1 if place is not None and place == before else 0
+        time.sleep(0.01)
+
+
+def find_place() -> tuple[int, int] | None:
+    """The call that the cell's thread is in; None where it is not in one, or still says that it is there."""
+    for innermost in sys._current_frames().values():
+        frame, codes = innermost, []
+        while frame is not None:
+            codes.append((frame.f_code.co_filename, frame.f_code.co_name))
+            frame = frame.f_back
+        if any(filename == ROW for filename, _ in codes):
+            said = all(name != "up" for _, name in codes)
+            calls = is_call(innermost.f_code, innermost.f_lasti)
+            return (id(innermost), innermost.f_lasti) if said and calls else None
+    return None
+
+
 def is_off() -> bool:
     """Whether nothing is watched any more."""
     return not MONITOR.armed and (
@@ -347,10 +391,10 @@ def is_off() -> bool:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_a_session_stops_it_and_lives_on(row):
     up = threading.Event()
-    async with asyncio.timeout(20), pyrepl3.open_session() as session:
+    async with asyncio.timeout(60), pyrepl3.open_session() as session:
         assert (await session.run(SETUP)).ok
-        running = asyncio.ensure_future(session.run(row.source, observe=watch(up)))
-        await asyncio.to_thread(up.wait, 15)
+        running = asyncio.ensure_future(session.run(row.source, filename=ROW, observe=watch(up)))
+        await asyncio.to_thread(wait_until_there, up, row)
         assert session.interrupt()
         outcome = await running
         check(row, outcome)
@@ -379,13 +423,13 @@ async def main(open_session):
         def observe(event):
             if isinstance(event, Output) and "up" in event.text:
                 up.set()
-        async with asyncio.timeout(20), open_session() as session:
+        async with asyncio.timeout(60), open_session() as session:
             (await session.run(setup)).unwrap()
             running = asyncio.ensure_future(session.run(row["source"], observe=observe))
-            await asyncio.to_thread(up.wait, 15)
+            await asyncio.to_thread(up.wait)
             os.kill(os.getpid(), signal.SIGINT)
             outcome = await running
-            for _ in range(500):  # what an earlier cell left behind may still be on its way out
+            for _ in range(3000):  # what an earlier cell left behind may still be on its way out
                 off = not MONITOR.armed and (
                     MONITOR.tool is None or sys.monitoring.get_events(MONITOR.tool) == 0
                 )
@@ -415,7 +459,7 @@ def on_main():
         input=json.dumps([SETUP, [asdict(row) for row in ROWS]]),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
         check=False,
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -443,14 +487,14 @@ async def test_a_bare_executor_stops_it_from_another_thread(row):
     executor = AsyncExecutor()
 
     def interrupt() -> None:
-        assert up.wait(15)
+        wait_until_there(up, row)
         assert executor.interrupt()
 
     await executor.execute(SETUP)
     helper = threading.Thread(target=interrupt)
     helper.start()
-    cell = Cell(id="stopped", n=2, source=row.source, filename="<stopped>")
-    async with asyncio.timeout(20):
+    cell = Cell(id="stopped", n=2, source=row.source, filename=ROW)
+    async with asyncio.timeout(60):
         outcome = await executor.run(cell, watch(up))
         helper.join()
         check(row, outcome)
