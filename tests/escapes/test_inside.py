@@ -20,6 +20,7 @@ from pyrepl3 import Limits, MiB, Policy
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(400),
     pytest.mark.skipif(sys.platform != "linux", reason="walls are built on Linux only"),
 ]
 
@@ -34,9 +35,9 @@ MACHINE = {
     "memory: a long integer": "x = 1 << (8 * 10**9)\nprint('harm')",
     "disk: a big file": "with open('big', 'wb') as f:\n    for _ in range(100): f.write(bytes(10**6))\nprint('harm')",
     "disk: a sparse file": "import os\nopen('sparse', 'w').close()\nos.truncate('sparse', 10**9)\nprint('harm')",
-    "disk: many files": "import time\nfor n in range(2000):\n    open(f'n{n}', 'w').close()\n    if n % 100 == 0: time.sleep(0.05)\nprint('harm')",
-    "disk: many big files": "import time\nfor n in range(30):\n    with open(f'b{n}', 'wb') as f: f.write(bytes(4 * 10**6))\n    time.sleep(0.03)\nprint('harm')",
-    "disk: removed and held": "import os, time\nx = []\nfor n in range(30):\n    x.append(open('r', 'wb', 0)); x[-1].write(bytes(4 * 10**6)); os.remove('r'); time.sleep(0.03)\nprint('harm')",
+    "disk: many files": "import time\nfor n in range(2000):\n    open(f'n{n}', 'w').close()\n    if n % 100 == 0: time.sleep(0.1)\nprint('harm')",
+    "disk: many big files": "import time\nfor n in range(30):\n    with open(f'b{n}', 'wb') as f: f.write(bytes(4 * 10**6))\n    time.sleep(0.1)\nprint('harm')",
+    "disk: removed and held": "import os, time\nx = []\nfor n in range(30):\n    x.append(open('r', 'wb', 0)); x[-1].write(bytes(4 * 10**6)); os.remove('r'); time.sleep(0.1)\nprint('harm')",
     "files: too many open": "x = [open('/dev/null') for _ in range(300)]\nprint('harm')",
     "processes: a bomb": "import os\nfor _ in range(5):\n    if not os.fork(): os._exit(0)\nprint('harm')",
     "output: a flood": "for _ in range(10**6): print('harm' * 20)",
@@ -98,7 +99,7 @@ def goes_on(tmp_path_factory):
         ) as process:
             timed = name.startswith(("time", "swallows"))
             try:
-                written = process.communicate(timeout=4 if timed else 60)[0]
+                written = process.communicate(timeout=2 if timed else 100)[0]
             except subprocess.TimeoutExpired:
                 process.kill()
                 return True
@@ -114,13 +115,19 @@ def stopped():
 
     async def attempt(source: str) -> tuple[str, object, str]:
         async with pyrepl3.open_session(isolation="confined", limits=LIMITS) as session:
-            (await session.run("kept = 41")).unwrap()
+            await in_time(session, "kept = 41")
             seen = []
             outcome = await session.run(source, observe=seen.append)
             written = "".join(getattr(event, "text", "") for event in seen)[:1000]
-            # One that was held up by others may be as late as they are: it is the session that counts.
-            after = await session.run("kept + 1")
+            after = await in_time(session, "kept + 1")
             return written, outcome, after.text if after.ok else repr(after.error)
+
+    async def in_time(session, source: str):
+        """The outcome of a cell that is quick, unless others hold it up: that is not what it is asked for."""
+        while True:
+            outcome = await session.run(source)
+            if outcome.ok or getattr(outcome.error, "limit", None) != "wall":
+                return outcome
 
     async def main() -> dict[str, tuple[str, object, str]]:
         gate = asyncio.Semaphore(6)
@@ -215,20 +222,21 @@ import asyncio, builtins, collections, colorsys, fractions, json, os, sys
 import pyrepl3
 secret = "a-token-of-the-host"
 isolation, source, check = sys.argv[1:]
+patience = 3 if isolation == "none" else 45  # some of them end the host's loop
 
 async def told(session, name):
     return (await session.run(name)).text
 
 async def answers(session):
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(patience):
             return (await session.run("40 + 2")).text == "42"
     except TimeoutError:
         return False
 
 async def main():
     async with pyrepl3.open_session(isolation=isolation) as session:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(patience):
             outcome = await session.run(source)
         names = {**globals(), "session": session, "outcome": outcome}
         import ast
@@ -248,7 +256,7 @@ def see(isolation: str, name: str) -> str:
         [sys.executable, "-c", SCRIPT, isolation, source, check],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=115,
         check=False,
     )
     return done.stdout or f"ended {done.returncode} {done.stderr}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import mmap
 import os
+import select
 import signal
 import socket
 import sys
@@ -109,25 +110,25 @@ def test_a_child_of_the_process_leaves_the_channel_to_its_parent(pair):
 def test_what_a_signal_handler_sends_in_the_midst_of_a_message_comes_after_it(pair):
     near, far = pair
     big, read, handled = b"x" * 4_000_000, [], threading.Event()
+    main = threading.get_ident()
 
     def handle(*_):
         near.send(b"small")
         handled.set()
 
     def receive():
+        select.select([far.sock], [], [])  # some of it is here, and the rest does not fit
+        signal.pthread_kill(main, signal.SIGALRM)
         handled.wait()
         while len(read) < 2:
             read.extend(bytes(head) for head, _ in far.receive())
 
     reader = threading.Thread(target=receive)
-    reader.start()
     before = signal.signal(signal.SIGALRM, handle)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        near.send(
-            big
-        )  # more than a socket takes: it waits for the reader, who waits for the signal
+        reader.start()
+        near.send(big)  # it waits for the reader, who waits for the signal
+        reader.join()
     finally:
         signal.signal(signal.SIGALRM, before)
-    reader.join()
     assert read == [big, b"small"]

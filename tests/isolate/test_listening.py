@@ -48,7 +48,7 @@ class Pair:
         for head in heads:
             self.near.send(head)
         for _ in heads:
-            assert self.came.acquire(timeout=10)
+            assert self.came.acquire(timeout=60)
 
     def __enter__(self):
         for thread in self.threads:
@@ -69,14 +69,14 @@ class Pair:
 def test_what_comes_while_the_loop_is_held_is_taken_by_control_and_then_by_the_loop_again():
     with Pair() as pair:
         held, go = threading.Event(), threading.Event()
-        pair.host.loop.call_soon_threadsafe(lambda: (held.set(), go.wait(10)))
-        assert held.wait(10)
+        pair.host.loop.call_soon_threadsafe(lambda: (held.set(), go.wait(60)))
+        assert held.wait(60)
         pair.say(b"one", b"two")
         assert [name for _, name in pair.taken] == ["control", "control"]
         asked = threading.Event()
         go.set()
         pair.host.loop.call_soon_threadsafe(asked.set)
-        assert asked.wait(10)
+        assert asked.wait(60)
         pair.say(b"three")
         assert [head for head, _ in pair.taken] == [b"one", b"two", b"three"]
 
@@ -88,16 +88,16 @@ def test_many_messages_to_a_loop_that_comes_and_goes_are_taken_in_their_order():
                 pair.host.loop.call_soon_threadsafe(sum, range(20_000))
             pair.near.send(b"%d" % n)
         for _ in range(300):
-            assert pair.came.acquire(timeout=10)
+            assert pair.came.acquire(timeout=60)
         assert [head for head, _ in pair.taken] == [b"%d" % n for n in range(300)]
 
 
 def test_what_takes_its_time_is_done_when_others_may_be_taken():
     with Pair() as pair:
         inside, go = threading.Event(), threading.Event()
-        pair.slow = lambda: (inside.set(), go.wait(10))
+        pair.slow = lambda: (inside.set(), go.wait(60))
         pair.near.send(b"slow")
-        assert inside.wait(10)
+        assert inside.wait(60)
         pair.say(b"quick")
         go.set()
 
@@ -109,7 +109,7 @@ def test_an_end_and_nonsense_are_told(how):
             pair.near.close()
         else:
             pair.near.sock.send(b"no frame of ours, and long enough to see that")
-        assert pair.lost.wait(10)
+        assert pair.lost.wait(60)
         # Nothing is left to be read: a listener that goes on would go on for ever.
         pair.control.call_soon_threadsafe(pair.control.stop)
 
@@ -118,10 +118,11 @@ async def test_a_worker_answers_while_a_task_of_a_cell_that_is_over_holds_its_lo
     async with open_session(isolation="process") as session:
         source = """
 import asyncio
-go = True
 async def hold():
-    while go: pass
-held = asyncio.create_task(hold())
+    global held
+    held = True
+    while held: pass
+task = asyncio.create_task(hold())
 await asyncio.sleep(0)"""
         running = asyncio.create_task(session.run(source))
         while "held" not in await session.variables():

@@ -88,7 +88,7 @@ def test_a_zygote_that_is_killed_takes_its_workers_along():
 
 def test_a_host_that_ends_orderly_leaves_nothing_behind():
     host, pids = start("print('up', flush=True)")
-    assert host.wait(30) == 0
+    assert host.wait(100) == 0
     host.stdout.close()
     wait_for_end(pids)
 
@@ -108,7 +108,7 @@ def test_under_a_host_that_ignores_signals_cells_can_be_interrupted():
         ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", "nohup", sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

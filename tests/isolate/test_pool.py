@@ -42,7 +42,7 @@ def test_more_than_the_limit_is_refused_and_room_comes_back(pool):
     with pytest.raises(WorkerDiedError, match="limit of the pool"):
         pool.lease()
     workers[0].kill()
-    assert workers[0].wait(10)
+    assert workers[0].wait(60)
     assert os.waitstatus_to_exitcode(workers[0].status) == -signal.SIGKILL
     workers.append(pool.lease())
     assert workers[-1].alive
@@ -60,12 +60,12 @@ async def test_ctrl_c_is_not_for_a_worker_that_serves_no_cells_yet(pool):
 
 
 def test_a_lease_waits_for_room_where_it_is_told_to():
-    with Pool(warm=0, most=1, wait=30) as pool:
+    with Pool(warm=0, most=1, wait=60) as pool:
         first = pool.lease()
         with ThreadPoolExecutor() as threads:
             second = threads.submit(pool.lease)
             first.kill()
-            assert second.result(20).pid != first.pid
+            assert second.result(60).pid != first.pid
             second.result().discard()
         first.sock.close()
 
@@ -77,7 +77,7 @@ def test_workers_that_hold_more_than_is_allowed_leave_no_room():
         with pytest.raises(WorkerDiedError, match=r"is the limit of the pool.*Pool\(memory="):
             pool.lease()
         first.discard()
-        assert first.wait(10)
+        assert first.wait(60)
         pool.lease().discard()
 
 
@@ -98,7 +98,7 @@ def test_a_warm_worker_that_came_to_harm_is_not_leased(harm):
             pool._idle.append(worker)
         leased = pool.lease()
         assert leased.pid != worker.pid
-        assert worker.wait(10)
+        assert worker.wait(60)
         worker.sock.close()
         leased.discard()
 
@@ -127,13 +127,13 @@ async def test_a_worker_that_dies_before_it_is_ready_is_replaced_if_it_was_a_war
 def test_a_worker_whose_host_lets_go_of_it_ends(pool):
     worker = pool.lease()
     worker.sock.close()
-    assert worker.wait(10)
+    assert worker.wait(60)
 
 
 def test_a_zygote_that_died_is_replaced(pool):
     first = pool.lease()
     os.kill(pool._forker.pid, signal.SIGKILL)
-    assert first.wait(10)  # it dies with its zygote
+    assert first.wait(60)  # it dies with its zygote
     second = pool.lease()
     assert second.alive
     first.sock.close()
@@ -144,7 +144,7 @@ def test_a_closed_pool_gives_nothing_and_leaves_nothing(pool):
     worker = pool.lease()
     pool.close()
     pool.close()
-    assert worker.wait(10)
+    assert worker.wait(60)
     worker.sock.close()
     with pytest.raises(WorkerDiedError, match="closed"):
         pool.lease()
