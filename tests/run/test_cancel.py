@@ -219,11 +219,11 @@ async def test_a_second_request_is_more_urgent_and_the_outcome_says_so():
 
 
 async def test_a_limit_that_comes_second_does_not_cut_the_clean_up():
-    limits = pyrepl3.Limits(wall=0.2)
+    limits = pyrepl3.Limits(wall=0.4)
     async with pyrepl3.open_session(limits=limits) as session:
         source = (
             "import asyncio; print('up')\ntry: await asyncio.sleep(60)\n"
-            "finally:\n    await asyncio.sleep(0.4); clean = 1"
+            "finally:\n    await asyncio.sleep(0.6); clean = 1"
         )
         outcome = await interrupted(session, source)
         assert isinstance(outcome, Interrupted)
@@ -369,7 +369,7 @@ async def test_what_belongs_to_the_thread_left_behind_is_named():
             "db = sqlite3.connect(':memory:', check_same_thread=False)"
         )
         await session.run(setup)
-        outcome = await interrupted(session, "print('up'); time.sleep(0.5)")
+        outcome = await interrupted(session, "print('up'); time.sleep(2)")
         assert outcome.abandoned
         assert {"db", "own"} <= set(outcome.lost)
         assert "threading" not in outcome.lost
