@@ -6,6 +6,7 @@ import asyncio
 import opcode
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -191,6 +192,8 @@ def test_our_own_code_and_that_of_asyncio_are_spared():
     assert is_engine(asyncio.base_events.__file__)
     assert not is_ours(asyncio.base_events.__file__)
     assert is_spared(threading.__file__)
+    assert is_spared(weakref.WeakSet.add.__code__.co_filename)
+    assert is_spared(weakref.WeakValueDictionary.__setitem__.__code__.co_filename)
     assert not is_engine(threading.__file__)
     assert not is_spared(queue.__file__)
     assert not is_spared("<cell 1>")

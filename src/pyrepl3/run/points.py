@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _weakrefset
 import asyncio
 import opcode
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ _OURS = str(Path(__file__).resolve().parent.parent) + "/"
 _ASYNCIO = str(Path(asyncio.__file__).parent) + "/"
 _SPARED = {
     threading.__file__,
+    weakref.__file__,
+    _weakrefset.__file__,
     "<frozen importlib._bootstrap>",
     "<frozen importlib._bootstrap_external>",
 }
@@ -31,7 +35,7 @@ def spare(folder: str) -> None:
 
 
 def is_spared(filename: str) -> bool:
-    """Whether code of this file is never interrupted: ours, asyncio's, threading's, the import system's."""
+    """Whether code of this file is never interrupted: ours, or what other code rests on (``_SPARED``)."""
     spared = _known.get(filename)
     if spared is None:
         if len(_known) > 10_000:  # cells have a file name each
