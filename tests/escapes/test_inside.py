@@ -40,7 +40,7 @@ MACHINE = {
     "disk: removed and held": "import os, time\nx = []\nfor n in range(30):\n    x.append(open('r', 'wb', 0)); x[-1].write(bytes(4 * 10**6)); os.remove('r'); time.sleep(0.1)\nprint('harm')",
     "files: too many open": "x = [open('/dev/null') for _ in range(300)]\nprint('harm')",
     "processes: a bomb": "import os\nfor _ in range(5):\n    if not os.fork(): os._exit(0)\nprint('harm')",
-    "output: a flood": "for _ in range(10**6): print('harm' * 20)",
+    "output: a flood": "for _ in range(10**5): print('harm' * 20)",
     "tasks: a flood": "import asyncio\nt = [asyncio.create_task(asyncio.sleep(9)) for _ in range(500)]\nawait asyncio.sleep(0)\nprint('harm')",
     "time in C: sum": "sum(range(10**12))",
     "time in C: a power": "x = 3 ** (3 ** 19)",

@@ -119,7 +119,7 @@ def test_os_exit_ends_the_process_and_nothing_pretends_otherwise():
                 await session.run('import os; os._exit(7)')
         asyncio.run(main())
         """)
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=100)
     assert done.returncode == 7
 
 
@@ -297,7 +297,7 @@ def test_mischief_in_the_process_leaves_a_session_that_works(name):
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
     assert done.stdout == "closed\n", done.stderr
     assert "Traceback" not in done.stderr

@@ -44,7 +44,7 @@ def die_once(where):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Place:
@@ -66,7 +66,7 @@ class Place:
     def run(self, source, *, killed=False):
         """Run the cell in a new process: its outcome; or None, if it is to be killed and was."""
         process = self.start(source)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=100)
         if killed:
             assert process.returncode == -signal.SIGKILL, err
             return None
@@ -79,7 +79,7 @@ class Place:
             cwd=self.path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
@@ -202,7 +202,7 @@ def test_a_question_is_answered_while_the_process_is_dead_and_while_it_lives(pla
     while "Second?" not in place.command("ask", "kept")[1]:
         assert process.poll() is None, process.communicate()
     assert place.command("answer", "kept", "2", "of course") == (0, "answered\n")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     assert json.loads(out)[:2] == ["Done", "('yes', 'of course')"], err
     assert place.command("ask", "kept") == (0, "nothing is asked in session kept\n")
 
@@ -212,7 +212,7 @@ def test_a_cell_is_stopped_by_a_command_of_another_process(place, code):
     process = place.start(f"note('up')\n{code}")
     place.wait_for("up", process)
     assert place.command("interrupt", "kept") == (0, "interrupted\n")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     assert json.loads(out)[0] == "Interrupted", err
     status, text = place.command("interrupt", "kept")
     assert (status, "no cell runs" in text) == (2, True)
@@ -221,7 +221,7 @@ def test_a_cell_is_stopped_by_a_command_of_another_process(place, code):
 KILLS = 200 if os.environ.get("PYREPL3_CAMPAIGN") == "1" else 10
 
 
-@pytest.mark.timeout(120 if KILLS == 10 else 1800)
+@pytest.mark.timeout(400 if KILLS == 10 else 1800)
 def test_random_kills_never_make_a_finished_step_again(place):
     """Some cells that are killed at any moment, each until it is through."""
     seed = random.randrange(1 << 32)
@@ -261,7 +261,7 @@ def test_random_kills_never_make_a_finished_step_again(place):
                 while len(place.log) < before + moment and process.poll() is None:
                     time.sleep(0.001)
                 process.kill()
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=100)
             if process.returncode == -signal.SIGKILL:
                 killed += 1
                 continue

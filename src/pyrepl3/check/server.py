@@ -18,7 +18,7 @@ import msgspec
 
 from pyrepl3.errors import CheckerError
 
-_PATIENCE = 10.0  # seconds for one answer: the first one reads the standard library's stubs
+_PATIENCE = 30.0  # seconds for one answer: the first one reads the standard library's stubs
 _LONGEST = 64 * 1024 * 1024  # bytes of a message
 
 

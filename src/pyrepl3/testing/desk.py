@@ -13,7 +13,7 @@ from pyrepl3.records import Cell, Event, Outcome, Output
 type Open = Callable[[], Awaitable[Runner]]
 """Gives a new runner with an empty namespace of its own."""
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that one check may take before it counts as failed."""
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyrepl3.records import Event, Stream
 
 
-_PATIENCE = 30.0  # seconds that a test waits for what never comes
+_PATIENCE = 60.0  # seconds that a test waits for what never comes
 
 
 class Seen:
@@ -54,7 +54,7 @@ class Seen:
         return [event for event in self.of(Display) if cell_id in (None, event.cell_id)]
 
     async def until(self, test: Callable[[Event], bool]) -> Event:
-        """The first event that passes ``test``, seen already or to come. Raises TimeoutError after 30 s."""
+        """The first event that passes ``test``, seen already or to come. Raises TimeoutError after 60 s."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Event] = loop.create_future()
 

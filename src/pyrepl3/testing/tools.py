@@ -30,6 +30,8 @@ class Host:
         self.cancelled = asyncio.Event()
         self.held = asyncio.Event()
         self.free = asyncio.Event()
+        self.runs = asyncio.Event()
+        self.two = asyncio.Event()
         self.now = self.most = 0
         self.threads: list[int] = []
 
@@ -48,6 +50,7 @@ class Host:
 
         async def forever() -> None:
             self.began.set()
+            self.runs.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -57,6 +60,9 @@ class Host:
         async def count() -> int:
             self.now += 1
             self.most = max(self.most, self.now)
+            if self.now > 1:
+                self.two.set()
+            await self.two.wait()  # or a quick host may be through with each before the next one comes
             await asyncio.sleep(0)
             self.now -= 1
             return self.most
@@ -76,6 +82,9 @@ class Host:
         async def free() -> None:
             self.free.set()
 
+        async def runs() -> None:
+            await self.runs.wait()
+
         async def odd() -> object:
             return object()
 
@@ -90,6 +99,7 @@ class Host:
             "hold": hold,
             "held": held,
             "free": free,
+            "runs": runs,
             "late": Tool(fn=forever, timeout=0.01),
         }
 
@@ -220,7 +230,11 @@ async def _an_interrupt_of_the_cell_cancels_the_call(desk: HostDesk) -> None:
 
 
 async def _a_cell_that_gives_up_cancels_the_call(desk: HostDesk) -> None:
-    source = "import asyncio; await asyncio.wait_for(forever(), 0.02)"
+    # Not before it runs: one that has not begun is never called.
+    source = (
+        "import asyncio\ncall = asyncio.ensure_future(forever())\nawait runs()\n"
+        "await asyncio.wait_for(call, 0.02)"
+    )
     assert isinstance(await _error(desk, source), TimeoutError)
     await desk.host.cancelled.wait()
 

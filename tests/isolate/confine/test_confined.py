@@ -215,7 +215,10 @@ async def test_limits_hold_there_too():
         for source in ("sum(range(10**12))", "x = bytearray(2 * 10**9)"):
             outcome = await session.run(source)
             assert isinstance(outcome.error, (pyrepl3.LimitExceededError, MemoryError)), source
-        assert await text(session, "1 + 1") == "2"
+        # Unless a busy machine holds it up for as long as is allowed.
+        while not (outcome := await session.run("1 + 1")).ok:
+            assert outcome.error.limit == "wall"
+        assert outcome.text == "2"
 
 
 def test_strict_refuses_what_does_not_hold():

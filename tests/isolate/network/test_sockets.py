@@ -73,30 +73,30 @@ def ports(authority):
 
 GET = "b'GET / HTTP/1.0\\r\\n\\r\\n'"
 ORDINARY = {
-    "create_connection": f"import socket\nwith socket.create_connection(('127.0.0.1', PORT), 5) as s:\n    s.sendall({GET})\n    found = s.makefile('rb').read()\nfound[-5:]",
+    "create_connection": f"import socket\nwith socket.create_connection(('127.0.0.1', PORT), 30) as s:\n    s.sendall({GET})\n    found = s.makefile('rb').read()\nfound[-5:]",
     "a name": f"with socket.create_connection(('localhost', PORT)) as s:\n    s.sendall({GET})\n    found = s.makefile('rb').read()\nfound[-5:]",
-    "connect": f"s = socket.socket()\ns.connect(('127.0.0.1', PORT))\ns.settimeout(5)\ns.sendall({GET})\ns.shutdown(socket.SHUT_WR)\nfound = b''.join(iter(lambda: s.recv(9), b''))\ns.close()\nfound[-5:]",
-    "with a timeout": f"s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)\ns.settimeout(5)\ns.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)\ns.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\ns.connect(('127.0.0.1', PORT))\ns.sendall({GET})\nfound = b''.join(iter(lambda: s.recv(9), b''))\ns.close()\nfound[-5:]",
-    "without blocking": "import select, errno\ns = socket.socket()\ns.setblocking(False)\nassert s.connect_ex(('127.0.0.1', PORT)) == errno.EINPROGRESS\nselect.select([], [s], [], 5)\nassert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0\nassert s.getpeername() == ('127.0.0.1', PORT)\nassert s.connect_ex(('127.0.0.1', PORT)) == errno.EISCONN\ns.setblocking(True)\ns.sendall("
+    "connect": f"s = socket.socket()\ns.connect(('127.0.0.1', PORT))\ns.settimeout(30)\ns.sendall({GET})\ns.shutdown(socket.SHUT_WR)\nfound = b''.join(iter(lambda: s.recv(9), b''))\ns.close()\nfound[-5:]",
+    "with a timeout": f"s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)\ns.settimeout(30)\ns.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)\ns.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\ns.connect(('127.0.0.1', PORT))\ns.sendall({GET})\nfound = b''.join(iter(lambda: s.recv(9), b''))\ns.close()\nfound[-5:]",
+    "without blocking": "import select, errno\ns = socket.socket()\ns.setblocking(False)\nassert s.connect_ex(('127.0.0.1', PORT)) == errno.EINPROGRESS\nselect.select([], [s], [], 30)\nassert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0\nassert s.getpeername() == ('127.0.0.1', PORT)\nassert s.connect_ex(('127.0.0.1', PORT)) == errno.EISCONN\ns.setblocking(True)\ns.sendall("
     + GET
     + ")\nfound = s.makefile('rb').read()\ns.close()\nfound[-5:]",
-    "selectors": "import selectors\ns = socket.socket()\ns.setblocking(False)\ns.connect_ex(('127.0.0.1', PORT))\nwith selectors.DefaultSelector() as all_of:\n    all_of.register(s, selectors.EVENT_WRITE)\n    all_of.select(5)\n    s.send("
+    "selectors": "import selectors\ns = socket.socket()\ns.setblocking(False)\ns.connect_ex(('127.0.0.1', PORT))\nwith selectors.DefaultSelector() as all_of:\n    all_of.register(s, selectors.EVENT_WRITE)\n    all_of.select(30)\n    s.send("
     + GET
-    + ")\n    all_of.modify(s, selectors.EVENT_READ)\n    all_of.select(5)\n    found = s.recv(4)\ns.close()\nb'hello' if found == b'HTTP' else found",
+    + ")\n    all_of.modify(s, selectors.EVENT_READ)\n    all_of.select(30)\n    found = s.recv(4)\ns.close()\nb'hello' if found == b'HTTP' else found",
     "from a thread": "import threading\nfound = []\ndef go():\n    with socket.create_connection(('127.0.0.1', PORT)) as s:\n        s.sendall("
     + GET
     + ")\n        found.append(s.makefile('rb').read())\nt = [threading.Thread(target=go) for _ in range(9)]\n[x.start() for x in t]\n[x.join() for x in t]\nassert len(found) == 9\nfound[0][-5:]",
     "names": "found = socket.getaddrinfo('localhost', PORT, type=socket.SOCK_STREAM)\nassert found == [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', PORT))], found\nassert socket.getaddrinfo('127.0.0.1', str(PORT), type=socket.SOCK_STREAM)[0][4] == ('127.0.0.1', PORT)\nassert socket.gethostbyname('localhost') == '127.0.0.1'\nb'hello'",
-    "http.client": "import http.client\nc = http.client.HTTPConnection('localhost', PORT, timeout=5)\nc.request('GET', '/')\nfound = c.getresponse().read()\nc.request('POST', '/', body=bytes(3_000_000))\nassert c.getresponse().read() == b'3000000'\nc.close()\nfound",
+    "http.client": "import http.client\nc = http.client.HTTPConnection('localhost', PORT, timeout=30)\nc.request('GET', '/')\nfound = c.getresponse().read()\nc.request('POST', '/', body=bytes(3_000_000))\nassert c.getresponse().read() == b'3000000'\nc.close()\nfound",
     "urllib": "import urllib.request\nurllib.request.urlopen(f'http://127.0.0.1:{PORT}/').read()",
     "https": "import ssl, urllib.request\ncontext = ssl.create_default_context(cadata=CA)\nurllib.request.urlopen(f'https://localhost:{TLS}/', context=context).read()",
     "ssl, wrapped after": f"with socket.create_connection(('127.0.0.1', TLS)) as raw, context.wrap_socket(raw, server_hostname='127.0.0.1') as s:\n    assert s.getpeername() == ('127.0.0.1', TLS)\n    assert s.version() in ('TLSv1.2', 'TLSv1.3')\n    s.sendall({GET})\n    found = s.recv(4) and s.recv(9999)\nb'hello' if b'200 OK' in found else found",
-    "ssl, wrapped before": f"s = context.wrap_socket(socket.socket(), server_hostname='localhost')\ns.settimeout(5)\ns.connect(('localhost', TLS))\ns.sendall({GET})\nfound = s.recv(9999)\ns.close()\nb'hello' if b'200 OK' in found else found",
+    "ssl, wrapped before": f"s = context.wrap_socket(socket.socket(), server_hostname='localhost')\ns.settimeout(30)\ns.connect(('localhost', TLS))\ns.sendall({GET})\nfound = s.recv(9999)\ns.close()\nb'hello' if b'200 OK' in found else found",
     "asyncio": f"import asyncio\nreader, writer = await asyncio.open_connection('localhost', PORT)\nwriter.write({GET})\nfound = await reader.read()\nassert writer.get_extra_info('peername') == ('127.0.0.1', PORT)\nwriter.close()\nawait writer.wait_closed()\nfound[-5:]",
     "asyncio, by TLS": f"reader, writer = await asyncio.open_connection('localhost', TLS, ssl=context)\nwriter.write({GET})\nfound = await reader.read()\nwriter.close()\nfound[-5:]",
     "sock_connect": f"loop = asyncio.get_running_loop()\ns = socket.socket()\ns.setblocking(False)\nawait loop.sock_connect(s, ('127.0.0.1', PORT))\nawait loop.sock_sendall(s, {GET})\nfound = await loop.sock_recv(s, 4)\ns.close()\nb'hello' if found == b'HTTP' else found",
     "many at once": f"async def one():\n    reader, writer = await asyncio.open_connection('127.0.0.1', PORT)\n    writer.write({GET})\n    found = await reader.read()\n    writer.close()\n    return found[-5:]\nfound = await asyncio.gather(*[one() for _ in range(40)])\nassert len(set(found)) == 1\nfound[0]",
-    "requests": "import requests\nr = requests.get(f'http://localhost:{PORT}/', timeout=5)\nr.content",
+    "requests": "import requests\nr = requests.get(f'http://localhost:{PORT}/', timeout=30)\nr.content",
     "httpx": "import httpx\nwith httpx.Client(verify=context) as client:\n    assert client.get(f'https://localhost:{TLS}/').text == 'hello'\nasync with httpx.AsyncClient() as client:\n    found = (await client.get(f'http://localhost:{PORT}/')).content\nfound",
     "aiohttp": "import aiohttp\nasync with aiohttp.ClientSession() as client, client.get(f'http://127.0.0.1:{PORT}/') as r:\n    found = await r.read()\nfound",
     "another socket": "a, b = socket.socketpair()\na.send(b'hello')\na.getpeername(), b.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)\nb.recv(5)",
@@ -120,7 +120,7 @@ async def test_ordinary_code_works_unchanged(ports, authority):
 
 
 REFUSED = {
-    "a port": "import socket\nsocket.create_connection(('127.0.0.1', OTHER), 5)",
+    "a port": "import socket\nsocket.create_connection(('127.0.0.1', OTHER), 30)",
     "a port, without blocking": "import asyncio\ns = socket.socket()\ns.setblocking(False)\nawait asyncio.get_running_loop().sock_connect(s, ('127.0.0.1', OTHER))",
     "a port, by asyncio": "await asyncio.open_connection('127.0.0.1', OTHER)",
     "a name": "socket.create_connection(('example.org', 443))",
@@ -183,7 +183,7 @@ async def test_nobody_there_is_told_as_ever(ports):
         for source in (
             "socket.create_connection(AT)",
             "await asyncio.open_connection(*AT)",
-            "s = socket.socket()\ns.settimeout(5)\ns.connect(AT)",
+            "s = socket.socket()\ns.settimeout(30)\ns.connect(AT)",
             "s.connect(AT)",
         ):
             assert isinstance((await session.run(source)).error, ConnectionRefusedError), source
@@ -268,7 +268,7 @@ async def test_connections_end_with_their_worker_and_with_their_session():
 
 
 RESET = {
-    "recv": "s = socket.create_connection(AT, 5)\nwhile s.recv(100): pass",
+    "recv": "s = socket.create_connection(AT, 30)\nwhile s.recv(100): pass",
     "asyncio": "reader, _ = await asyncio.open_connection(*AT)\nawait reader.read()",
     "a program's own buffers": "socket.create_connection(AT).makefile('rb').read()",
 }

@@ -41,7 +41,7 @@ LOOKUP = 15.0
 _THREADS = 4  # that look names up: where nobody answers each is held for long
 _PER_SECOND, _BURST = 100, 100  # names and connections; who asks for more waits for them
 _ADDRESSES = 32  # of a name
-_SOON = 2.0  # seconds that a worker may take to hear that a connection was reset
+_SOON = 10.0  # seconds that a worker may take to hear that a connection was reset
 
 
 def resolve_here(host: str) -> list[str]:
