@@ -62,7 +62,8 @@ class Host:
             self.most = max(self.most, self.now)
             if self.now > 1:
                 self.two.set()
-            await self.two.wait()  # or a quick host may be through with each before the next one comes
+            # Or a quick host may be through with each before the next one comes.
+            await self.two.wait()
             await asyncio.sleep(0)
             self.now -= 1
             return self.most
