@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ from pyrepl3.isolate.pool import Pool
 from pyrepl3.isolate.process import ProcessRunner
 from pyrepl3.records import Cell, Complete, Failed, Fetch, Finished, Interrupted, Variables
 from pyrepl3.run.offers import make_offers
+from pyrepl3.run.usage import is_over
 from pyrepl3.testing.runner import runner_checks
 from pyrepl3.testing.tools import tool_checks
 
@@ -167,3 +171,24 @@ async def test_an_answer_that_nobody_waits_for_any_more_costs_the_worker_nothing
         assert outcome.text == "1"
     finally:
         await runner.aclose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at workers through /proc")
+async def test_a_worker_whose_death_is_reported_late_died_of_what_it_died_of(pool):
+    """A busy machine: its connection is closed, and who waits for it has not come to that yet."""
+    runner = ProcessRunner("late", pool=pool)
+    told = []
+    runner.when_died = told.append
+    await runner.start()
+    link, zygote = runner._link, pool._forker.pid
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        os.kill(runner.pid, signal.SIGSEGV)
+        while not is_over(runner.pid):
+            await asyncio.sleep(0)
+        link.end_closed()
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    await link.gone.wait()
+    assert "SIGSEGV" in str(told[0])
+    await runner.aclose()

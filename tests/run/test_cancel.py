@@ -16,7 +16,7 @@ import pyrepl3
 from pyrepl3.errors import CancellationError
 from pyrepl3.records import Cell, Done, Failed, Interrupted, Notice, Output, Started
 from pyrepl3.run.aim import MONITOR
-from pyrepl3.run.cancel import ExecutionCancellation
+from pyrepl3.run.cancel import ExecutionCancellation, _excuse
 from pyrepl3.run.execution import Execution, Group, Stop
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.stuck import look
@@ -528,3 +528,17 @@ def test_a_cell_that_ends_while_it_is_looked_at_leaves_nothing_to_the_next_one()
         pass  # what is thrown hits here
     assert sum(1 for _ in range(1000)) == 1000
     assert not stop.thrown
+
+
+def test_time_in_which_the_process_had_no_processor_brings_the_next_stage_no_nearer():
+    now, used = time.monotonic(), time.process_time()
+    stop = Stop()
+    stop.due, stop.ticked = now + 1, (now - 5, used)  # the machine stood still
+    _excuse(stop, now)
+    assert stop.due - now > 5
+    stop.due, stop.ticked = (
+        now + 1,
+        (now - 5, used - 5),
+    )  # it was in one call of C for all that time
+    _excuse(stop, now)
+    assert stop.due == now + 1

@@ -24,6 +24,7 @@ from pyrepl3.isolate.keeping import hand_on
 from pyrepl3.lang.parse import refusal
 from pyrepl3.run.text import printable
 from pyrepl3.run.tracebacks import format_error
+from pyrepl3.run.usage import is_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -175,7 +176,8 @@ class Link:
 
     def end_closed(self) -> None:
         """Kill a worker that says no more and goes on."""
-        if not self.lost:
+        # On a busy machine the report of its end may be late.
+        if not self.lost and not is_over(self.worker.pid):
             self.end("it closed its connection")
 
     # --- from the worker --------------------------------------------------------------------------

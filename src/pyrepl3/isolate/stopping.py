@@ -7,8 +7,6 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyrepl3.isolate.flight import Flight
     from pyrepl3.isolate.link import Link
 
@@ -26,19 +24,18 @@ def escalate(link: Link, flight: Flight, grace: float) -> None:
     if flight.escalating:
         return
     flight.escalating = True
-
-    def unheard(do: Callable[[], object]) -> None:
-        if not flight.over and not flight.heard:
-            do()
-
-    def kill() -> None:
-        if not flight.over:
-            link.end("a cell did not stop")
-
     later = asyncio.get_running_loop().call_later
-    flight.timers += (
-        later(grace / 4, unheard, lambda: link.worker.signal(signal.SIGINT)),
-        later(grace, unheard, kill),
+
+    def look(n: int) -> None:
+        if flight.over:
+            return
+        if n == 1 and not flight.heard:
+            link.worker.signal(signal.SIGINT)
         # It has stages of its own, a second each (run/cancel.py).
-        later(3 * grace + 0.25, kill),
-    )
+        if n == 13 or (n == 4 and not flight.heard):
+            link.end("a cell did not stop")
+        else:
+            flight.timers.append(later(grace / 4, look, n + 1))
+
+    # By looks, not by the clock: where the machine stood still the worker has had no time either.
+    look(0)

@@ -30,7 +30,7 @@ from pyrepl3.run.aim import GRACE, MONITOR
 from pyrepl3.run.execution import CURRENT, Execution, Group, Stop
 from pyrepl3.run.monitor import throw
 from pyrepl3.run.signals import kick
-from pyrepl3.run.stuck import LOCK, look
+from pyrepl3.run.stuck import LATE, LOCK, look
 from pyrepl3.run.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def request_stop(
                 _press(execution, stop)
             return True
         stop = execution.stop = Stop(reason)
-        stop.due = time.monotonic() + GRACE
+        begun = time.monotonic()
+        stop.due, stop.ticked = begun + GRACE, (begun, time.process_time())
         if answers and execution.task is not None:
             # Nothing of it runs: no instruction has to be watched, which slows all that does by far.
             _answer(execution, stop)
@@ -212,6 +213,7 @@ def _tick(execution: Execution, stop: Stop) -> None:
     with LOCK:
         if execution.finished or execution.abandoned:
             return
+        _excuse(stop, now)
         # A loop has answered once _answer ran, whatever the cell made of it.
         seen = stop.delivered or (execution.loop is not None and not stop.asked)
         if seen and stop.stage == 1:
@@ -226,6 +228,13 @@ def _tick(execution: Execution, stop: Stop) -> None:
     WATCHDOG.call_later(TICK, lambda: _tick(execution, stop))
     if not seen:
         look(execution, stop, now)
+
+
+def _excuse(stop: Stop, now: float) -> None:
+    """Put the next stage off by the time in which this process had no processor: nor had the cell."""
+    before, used = stop.ticked
+    stop.ticked = now, time.process_time()
+    stop.due += max(0.0, now - before - (stop.ticked[1] - used) - LATE)
 
 
 class ExecutionCancellation:

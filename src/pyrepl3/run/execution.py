@@ -45,6 +45,7 @@ class Stop:
         "stage",
         "suspect",
         "thrown",
+        "ticked",
         "told",
     )
 
@@ -54,6 +55,8 @@ class Stop:
         self.anywhere = self.asked = self.delivered = self.thrown = self.told = False
         self.due = 0.0
         """When the next stage begins, by ``time.monotonic``."""
+        self.ticked = 0.0, 0.0
+        """When it was looked whether to go on to that, and the processor time of this process then."""
         self.raised: dict[Any, tuple[BaseException, float]] = {}
         """What was raised last at this stage in each task or thread, and when."""
         self.suspect: tuple[Any] | None = None

@@ -39,12 +39,22 @@ def private_bytes(pid: int) -> int | None:
 
 def is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal; False where it cannot be told."""
+    return _state(pid) in (b"T", b"t")
+
+
+def is_over(pid: int) -> bool:
+    """Whether a process has ended and nobody has waited for it yet; False where it cannot be told."""
+    return _state(pid) in (b"Z", b"X")
+
+
+def _state(pid: int) -> bytes:
+    """The letter of the state of a process; b"" where it cannot be told."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
             # The name before it is in brackets, and may hold any of them.
-            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+            return file.read().rpartition(b")")[2].split()[0]
     except (OSError, IndexError):  # no /proc, or a process that has just ended
-        return False
+        return b""
 
 
 def _bytes_of(pid: int | None, field: int) -> int | None:
