@@ -662,3 +662,34 @@ async def test_the_caller_s_context_does_not_leak_into_cells():
         assert (await session.run("variable.get()")).value == "none"
         await session.run("variable.set('cell')")
         assert variable.get() == "caller's"
+
+
+@pytest.mark.parametrize("isolation", ["none", "process"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": 3},
+        {"store": 3},
+        {"config": {}},
+        {"limits": 5},
+        {"limits": {"wall": 5}},
+        {"observe": 3},
+        {"ask": "yes"},
+        {"stages": 3},
+        {"durability": 4},
+        {"resonate": 4},
+        {"preload": 3},
+        {"preload": "os"},
+        {"python": 3},
+        {"pool": 4},
+        {"policy": "strict"},
+        {"workdir": 3},
+        {"tools": 3},
+        {"tools": {"a": 3}},
+    ],
+    ids=repr,
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(given, isolation):
+    (name,) = given
+    with pytest.raises(TypeError, match=name):
+        pyrepl3.open_session(**given, isolation=isolation)

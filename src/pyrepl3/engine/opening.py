@@ -19,7 +19,7 @@ from pyrepl3.config import (
     with_parts,
 )
 from pyrepl3.engine.checkers import OnFirstUse
-from pyrepl3.engine.options import Options
+from pyrepl3.engine.options import Options, check_kinds
 from pyrepl3.engine.runners import run_here, run_in_worker
 from pyrepl3.engine.stored import open_durability, sessions
 from pyrepl3.errors import MissingExtraError
@@ -91,8 +91,25 @@ def open_session(
 
     Entering raises SessionInUseError, StoreError, ValueError for a bad name, WorkerDiedError where no worker
     process can be had, ConfinementError where it cannot be confined as asked.
-    Raises ValueError for what does not go together, TypeError for a tool that is none.
+    Raises ValueError for what does not go together, TypeError for an argument of another kind.
     """
+    check_kinds(
+        name=name,
+        store=store,
+        config=config,
+        limits=limits,
+        observe=observe,
+        ask=ask,
+        stages=stages,
+        durability=durability,
+        resonate=resonate,
+        preload=preload,
+        python=python,
+        pool=pool,
+        policy=policy,
+        workdir=workdir,
+        tools=tools,
+    )
     check_isolation(
         isolation,
         limits=limits,
