@@ -360,8 +360,10 @@ async def test_what_cannot_be_had_is_a_debug_error():
         assert (await session.run("1 + 1")).text == "2"
 
 
-def test_in_the_callers_process_only_threads_of_cells_stop():
-    script = Path(__file__).with_name("debugged_here.py")
+@pytest.mark.parametrize("script", ["debugged_here.py", "debugged_and_left.py"])
+def test_in_the_callers_process_only_threads_of_cells_stop(script):
+    """And the process ends, though a client is gone before it got all."""
+    script = Path(__file__).with_name(script)
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
     )

@@ -138,6 +138,11 @@ class Server:
 
         def connect_and_watch(*args: Any, **kwargs: Any) -> None:
             connect(*args, **kwargs)
+            # Its non-daemon thread waits at the end of the process until all has been sent: a writer
+            # whose client went away with some of it on the way has ended, and sends no more.
+            writer = self._pydevd.writer
+            is_empty = writer.empty
+            writer.empty = lambda: not writer.is_alive() or is_empty()
             watch = threading.Thread(target=self._watch, args=(self._pydevd.reader,), daemon=True)
             watch.name = "pyrepl3-debug"
             watch.start()
