@@ -11,11 +11,14 @@ from pyrepl3.run.watchdog import Watchdog
 
 def test_calls_come_in_the_order_of_their_time_whatever_the_order_they_were_asked_in():
     watchdog, called, done = Watchdog("test"), [], threading.Event()
-    for delay in (0.03, 0.01, 0.02, 0.0):
+    timers = [
         watchdog.call_later(delay, lambda delay=delay: called.append(delay))
-    watchdog.call_later(0.04, done.set)
-    assert done.wait(20)
-    assert called == [0.0, 0.01, 0.02, 0.03]
+        for delay in (0.3, 0.1, 0.2, 0.0)
+    ]
+    watchdog.call_later(0.4, done.set)
+    assert done.wait(60)
+    times = dict(zip((0.3, 0.1, 0.2, 0.0), (timer.when for timer in timers), strict=True))
+    assert called == sorted(times, key=times.__getitem__)  # by when they were asked for, too
 
 
 def test_calls_due_at_once_come_in_the_order_they_were_asked_for():
