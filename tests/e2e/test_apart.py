@@ -361,15 +361,19 @@ def test_an_interpreter_may_be_named(cli):
     assert (done.returncode, "no worker process could be started" in done.stderr) == (2, True)
 
 
-def test_a_child_that_a_cell_forked_ends_with_the_cell(cli):
+@pytest.mark.parametrize("isolation", ["process", "none"])
+@pytest.mark.parametrize("waits", ["in its cell", "in the next"])
+def test_a_child_that_a_cell_forked_ends_with_the_cell(cli, isolation, waits):
     """It would wait for ever for cells that its parent gets, and so would whoever waits for it."""
     ends = {"pass": 0, "1 / 0": 1, "raise SystemExit(3)": 3}
+    marker = "# %%\n" if waits == "in the next" else ""
     cells = "".join(
         f"# %%\npid = os.fork()\nif not pid:\n    {end}\n"
-        "# %%\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        f"{marker}if pid: print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
         for end in ends
     )
-    done = cli.run("run", cli.write("job.py", f"import os\n{cells}"), PYTHONWARNINGS="ignore")
+    job = cli.write("job.py", f"import os\n{cells}")
+    done = cli.run("run", "--isolation", isolation, job, PYTHONWARNINGS="ignore")
     assert done.stdout == "0\n1\n3\n"
     assert done.returncode == 0
     assert done.stderr.count("a forked child ends with the cell that forked it") == 1

@@ -31,7 +31,7 @@ from pyrepl3.isolate.listening import Listener
 from pyrepl3.isolate.packed import WireSnapshot, pack_delta, unpack_snapshot
 from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.stacks import describe_stacks
-from pyrepl3.isolate.telling import Teller, Window, end_child
+from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value, pickle_value
 from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
 from pyrepl3.run.asking import stop_if_asked
@@ -367,7 +367,6 @@ class _Worker:
         except OSError:
             if not self._channel.left:  # the host is gone
                 end_group()
-            end_child(message)
 
     def _call(self, n: int, name: str, data: bytes) -> None:
         self._send(m.Call(n=n, name=name), [data])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.isolate import messages as m
-from pyrepl3.isolate.failures import from_wire, to_wire
+from pyrepl3.isolate.failures import to_wire
 from pyrepl3.isolate.frames import MOST_HEAD
 from pyrepl3.records import (
     Blocked,
@@ -117,33 +114,6 @@ class Teller:
     def _ended(self, outcome: Outcome) -> bytes:
         ended = _encode(_make_ended(self._key, outcome, _same))
         return m.encode(_make_ended(self._key, outcome, _cut)) if ended is None else ended
-
-
-def end_child(message: bytes) -> None:
-    """End a forked child of a cell, which has nobody to tell it to, where ``message`` is the cell's end.
-
-    Else it would wait for ever for cells that its parent gets.
-    """
-    ended = m.decode_in_host(message)
-    if not isinstance(ended, m.Ended):
-        return
-    error = None if ended.error is None else from_wire(ended.error)
-    status = 0
-    if isinstance(error, SystemExit):
-        code = error.code
-        status = code & 0xFF if isinstance(code, int) else int(code is not None)
-    else:
-        note = (
-            "pyrepl3: a forked child ends with the cell that forked it; "
-            "what it is to do belongs into that cell\n"
-        )
-        status = int(ended.status != "done")
-        with suppress(OSError):
-            os.write(2, (ended.traceback or note).encode("utf-8", "backslashreplace"))
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(status)
 
 
 def _make_ended(key: bytes, outcome: Outcome, clean: Callable[[str], str]) -> m.Ended:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import LimitExceededError
 from pyrepl3.records import Cell
+from pyrepl3.run import forked
 from pyrepl3.run.aim import GRACE, MONITOR
 from pyrepl3.run.execution import CURRENT, Execution, Group, Stop
 from pyrepl3.run.monitor import throw
@@ -113,8 +114,13 @@ def free_loop(
     return guard
 
 
-def finish(execution: Execution) -> None:
-    """The cell is out: no stop may hit what runs next. Called by the thread that ran it."""
+def finish(execution: Execution, result: tuple[bool, Any] = (True, None)) -> None:
+    """The cell is out: no stop may hit what runs next. Called by the thread that ran it.
+
+    Does not return in a process that the cell has forked.
+    """
+    if execution.stop is not None and execution.stop.forked:
+        forked.end(result)
     with LOCK:
         execution.finished = True
         stop = execution.stop

@@ -77,7 +77,7 @@ def evaluate(execution: Execution, run: Run, around: Guard | None = None) -> Res
         set_depth(depth)
         CURRENT.reset(token)
     if execution.stop is not None:
-        finish(execution)
+        finish(execution, result)
     return result
 
 
@@ -127,7 +127,7 @@ async def evaluate_async(  # noqa: C901  one frame, see evaluate
         execution.finished = True
         CURRENT.reset(token)
     if execution.stop is not None:
-        finish(execution)
+        finish(execution, result)
     return result
 
 

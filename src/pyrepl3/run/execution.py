@@ -37,6 +37,7 @@ class Stop:
         "asked",
         "delivered",
         "due",
+        "forked",
         "looked",
         "place",
         "raised",
@@ -53,6 +54,8 @@ class Stop:
         self.reason = reason
         self.stage = 1
         self.anywhere = self.asked = self.delivered = self.thrown = self.told = False
+        self.forked = False
+        """This process is a child that the cell has forked: see ``forked``."""
         self.due = 0.0
         """When the next stage begins, by ``time.monotonic``."""
         self.ticked = 0.0, 0.0

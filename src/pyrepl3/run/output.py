@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pyrepl3.run import forked
 from pyrepl3.run.asking import Input, InRouter
 from pyrepl3.run.execution import CURRENT
 from pyrepl3.run.redirect import Redirecting
@@ -300,6 +301,9 @@ class _State:
     def _leave(self) -> None:
         """In a forked child: nobody is there to be told of output, so it goes where the process's goes."""
         self.lock = threading.Lock()
+        execution = CURRENT.get()
+        if execution is not None:
+            forked.mark(execution)
         CURRENT.set(None)
         forget_threads()
         if self.open:
