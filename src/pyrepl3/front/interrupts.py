@@ -17,7 +17,7 @@ from typing import Any
 INTERRUPTED = 130  # the exit status: 128 + SIGINT, as shells report it
 
 _PRESSES = 3  # that nothing reacts to, until the process ends at once
-_LAST = 5.0  # seconds for the last words: whoever reads them may be stuck, too
+_LAST = 15.0  # seconds for the last words and the notebook: whoever reads them may be stuck, too
 _CHASE = 0.01  # seconds between two looks whether the cell has started
 
 
