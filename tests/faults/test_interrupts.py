@@ -155,21 +155,21 @@ ROWS = [
     # --- tasks
     Row(
         name="sub-task, awaited",
-        source="async def f():\n    while True: pass\nup()\nawait asyncio.create_task(f())",
+        source="async def f():\n    up()\n    while True: pass\nawait asyncio.create_task(f())",
     ),
     Row(
         name="sub-task in gather",
-        source="async def f():\n    while True: pass\nup()\n"
+        source="async def f():\n    up()\n    while True: pass\n"
         "await asyncio.gather(f(), asyncio.sleep(60))",
     ),
     Row(
         name="sub-task, not awaited",
-        source="async def f():\n    while True: pass\nup()\nlast = asyncio.create_task(f())\n"
+        source="async def f():\n    up()\n    while True: pass\nlast = asyncio.create_task(f())\n"
         "await asyncio.sleep(60)",
     ),
     Row(
         name="callback",
-        source="def f():\n    while True: pass\nup()\n_ = asyncio.get_running_loop().call_soon(f)\n"
+        source="def f():\n    up()\n    while True: pass\n_ = asyncio.get_running_loop().call_soon(f)\n"
         "await asyncio.sleep(60)",
     ),
     Row(
@@ -318,13 +318,13 @@ ROWS = [
         name="sleep in async def",
         call="loop",
         bare=False,
-        source="async def f():\n    time.sleep(60)\nup()\nawait f()",
+        source="async def f():\n    up(); time.sleep(60)\nawait f()",
     ),
     Row(
         name="sleep in a sub-task",
         call="loop",
         bare=False,
-        source="async def f():\n    time.sleep(60)\nup()\nlast = asyncio.create_task(f())\n"
+        source="async def f():\n    up(); time.sleep(60)\nlast = asyncio.create_task(f())\n"
         "await asyncio.sleep(60)",
     ),
 ]
@@ -381,11 +381,10 @@ def find_place() -> tuple[int, int] | None:
     return None
 
 
-def is_off() -> bool:
-    """Whether nothing is watched any more."""
-    return not MONITOR.armed and (
-        MONITOR.tool is None or sys.monitoring.get_events(MONITOR.tool) == 0
-    )
+async def until_off() -> None:
+    """Until nothing is watched any more: what an earlier test left behind may still be on its way out."""
+    while MONITOR.armed or (MONITOR.tool and sys.monitoring.get_events(MONITOR.tool)):
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -398,7 +397,7 @@ async def test_a_session_stops_it_and_lives_on(row):
         assert session.interrupt()
         outcome = await running
         check(row, outcome)
-        assert is_off()
+        await until_off()
         assert (await session.run(row.after)).unwrap() is True
         assert (await session.run("kept")).unwrap() == [1, 2, 3]
         if outcome.placement == "loop" and getattr(outcome, "abandoned", False):
@@ -498,7 +497,7 @@ async def test_a_bare_executor_stops_it_from_another_thread(row):
         outcome = await executor.run(cell, watch(up))
         helper.join()
         check(row, outcome)
-        assert is_off()
+        await until_off()
         assert await executor.execute(row.after) is True
         assert await executor.execute("kept") == [1, 2, 3]
         more = "before = ticks\nwhile ticks == before: await asyncio.sleep(0)\ntask.done()"

@@ -16,7 +16,7 @@ import pyrepl3
 from pyrepl3.errors import CancellationError
 from pyrepl3.records import Cell, Done, Failed, Interrupted, Notice, Output, Started
 from pyrepl3.run.aim import MONITOR
-from pyrepl3.run.cancel import ExecutionCancellation, _excuse
+from pyrepl3.run.cancel import ExecutionCancellation, _excuse, free_loop
 from pyrepl3.run.execution import Execution, Group, Stop
 from pyrepl3.run.executor import AsyncExecutor
 from pyrepl3.run.stuck import look
@@ -542,3 +542,15 @@ def test_time_in_which_the_process_had_no_processor_brings_the_next_stage_no_nea
     )  # it was in one call of C for all that time
     _excuse(stop, now)
     assert stop.due == now + 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_loop_that_is_closed_before_it_answers_is_free(asked):
+    loop = asyncio.new_event_loop()
+    if not asked:
+        loop.close()
+    guard = free_loop(loop, Group(), abandon=None, on_main=False)
+    loop.close()
+    while not guard.finished:
+        await asyncio.sleep(0.001)
+    assert guard not in MONITOR.armed

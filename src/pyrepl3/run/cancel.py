@@ -156,11 +156,13 @@ def _let_go(group: Group, stop: Stop) -> None:
 
 def _deliver(execution: Execution, stop: Stop) -> None:
     loop = execution.loop
-    if loop is not None and not stop.asked:
+    if loop is not None and (not stop.asked or loop.is_closed()):
         stop.asked = True
         try:
             loop.call_soon_threadsafe(_answer, execution, stop)
-        except RuntimeError:  # the loop is closed: nothing awaits on it any more
+        except RuntimeError:  # the loop is closed: nothing awaits on it any more, nor holds it
+            if execution.task is None:
+                finish(execution)
             return
     if execution.on_main and threading.current_thread() is not threading.main_thread():
         kick()
