@@ -38,6 +38,16 @@ def test_sessions_are_listed_with_what_they_hold(directory):
     assert directory.list()[0].in_use_pid is None
 
 
+def test_a_session_that_never_came_to_its_database_is_one_without_cells(directory):
+    (directory.root / "a").mkdir(parents=True)
+    (directory.root / "a" / "lock").touch()
+    (info,) = directory.list()
+    assert (info.epochs, info.in_use_pid) == (0, None)
+    assert abs(info.last_used - (directory.root / "a" / "lock").stat().st_mtime) < 1
+    (directory.root / "a" / "pack-1").touch()  # as a removal that was cut short leaves it
+    assert directory.list()[0].epochs is None
+
+
 def test_listing_neither_locks_nor_writes(directory):
     directory.open("a").close()
     before = {p.name: p.read_bytes() for p in (directory.root / "a").iterdir()}

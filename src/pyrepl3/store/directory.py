@@ -137,20 +137,22 @@ def find_default_root() -> Path:
 
 
 def _look(path: Path) -> SessionInfo:
-    size, used = 0, 0.0
+    size, times = 0, dict[str, float]()
     for file in path.iterdir():
         try:
             stat = file.stat()
         except FileNotFoundError:
             continue  # the log was folded in meanwhile
         size += stat.st_size
-        if file.name.startswith("session.db"):
-            used = max(used, stat.st_mtime)
+        times[file.name] = stat.st_mtime
+    of_db = [time for name, time in times.items() if name.startswith("session.db")]
+    # A lock alone is of somebody who was killed before, or could not make, the database.
+    begun = times.keys() != {"lock"}
     return SessionInfo(
         name=path.name,
-        epochs=_count_epochs(path / "session.db"),
+        epochs=_count_epochs(path / "session.db") if begun else 0,
         size=size,
-        last_used=used,
+        last_used=max(of_db or times.values(), default=0.0),
         in_use_pid=find_owner(path / "lock"),
     )
 
