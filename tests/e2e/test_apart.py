@@ -215,7 +215,9 @@ def test_what_is_started_to_stay_stays(cli, isolation):
 def test_warnings_are_errors_where_that_is_asked_for_and_there_are_none(cli):
     job = cli.write("job.py", "import asyncio; await asyncio.sleep(0); print('done')\n")
     done = cli.run("run", job, PYTHONWARNINGS="error", PYTHONDEVMODE="1")
-    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+    # On a busy machine asyncio tells in this mode what has taken long.
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.stdout, told, done.returncode) == ("done\n", [], 0)
 
 
 # --- and where something goes wrong ---------------------------------------------------------------

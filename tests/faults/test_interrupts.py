@@ -474,7 +474,7 @@ def test_a_signal_stops_it_on_the_main_thread(row, on_main):
     if not row.done:
         assert entry["forced"] or not row.forced
         assert not entry["abandoned"]
-    assert entry["fine"] == [True, True, True, True, []], entry["told"]
+    assert entry["fine"] == [True, True, True, True, []], (entry["forced"], entry["told"])
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -93,7 +93,7 @@ async def test_an_epoch_that_cannot_be_read_fails_the_cell_and_is_tried_again(po
     tries = []
 
     async def revive(restore):
-        tries.append(restore)
+        tries.append(runner._link)
         if len(tries) == 1:
             raise StoreError("the disk is away")
         return 7
@@ -106,6 +106,7 @@ async def test_an_epoch_that_cannot_be_read_fails_the_cell_and_is_tried_again(po
         outcome = await runner.run(cell(2, "1"), events.append)
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, StoreError)
+        assert tries[0].gone.is_set()  # nothing of that worker is left open
         outcome = await runner.run(cell(3, "1"), events.append)
         assert outcome.text == "1"
         (notice,) = [event for event in events if type(event).__name__ == "Notice"]

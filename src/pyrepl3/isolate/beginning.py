@@ -124,9 +124,11 @@ async def begin(
         link = connect(worker)
         try:
             return link, await _set_up(link, setup, wanted)
-        except WorkerDiedError:
+        except BaseException as error:
             # One that had waited may have come to harm meanwhile: another one then.
-            if not worker.warm or worker.alive:
+            again = isinstance(error, WorkerDiedError) and worker.warm and not worker.alive
+            await link.gone.wait()  # its socket is closed then, and not when the loop may be
+            if not again:
                 raise
 
 

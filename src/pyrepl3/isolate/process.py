@@ -284,6 +284,7 @@ class ProcessRunner:
                 except BaseException:  # the next one tries again
                     self._link, self._died = None, True
                     link.end("the session could not be brought back")
+                    await link.gone.wait()  # its socket is closed then
                     raise
             if link.lost:  # as soon as it was there: what is sent to it nobody answers
                 raise WorkerDiedError(link.describe(), *link.cause())
@@ -329,8 +330,7 @@ class ProcessRunner:
 
     async def _restore_in(self, link: Link, snapshot: Snapshot) -> dict[str, str]:
         wire, parts = await asyncio.to_thread(pack_snapshot, snapshot)
-        packed = m.pack(wire)
-        data, _ = await link.call(lambda key: m.Restore(key=key, snapshot=packed), parts)
+        data, _ = await link.call(lambda key: m.Restore(key=key, snapshot=m.pack(wire)), parts)
         return self._checked(link, lambda: m.unpack(data, dict[str, str]))
 
     async def _asked[T](
