@@ -112,7 +112,7 @@ def test_a_changed_file_runs_from_the_change_on(cli):
     cells[2] = "x.append('C'); print('Three')"
     done = run()
     assert done.stdout == "Three\n['a', 'b', 'C']\n"
-    assert "cell 3 changed; 2 later cells set aside" in done.stderr
+    assert "cell 3 changed; 2 epochs set aside" in done.stderr
     cells.insert(1, "x.append('between')")
     assert run().stdout == "two\nThree\n['a', 'between', 'b', 'C']\n"
     del cells[2]

@@ -221,7 +221,7 @@ E = epoch()
 HINT = " (--replay shows the output, --restart runs it again)"
 RESTORED = (
     "restored after cell 1 of 7; 1 finished cell skipped (--replay shows their output); "
-    "cell 2 changed; 2 later cells set aside"
+    "cell 2 changed; 2 epochs set aside"
 )
 PLANS = {
     "new": (Plan(ground=2), "on top of the 2 cells that it holds"),
@@ -235,7 +235,7 @@ PLANS = {
     ),
     "first failed": (
         Plan(restore=0, aside=(E,), why="failed"),
-        "cell 1 failed before; runs from the state before it; 1 later cell set aside",
+        "cell 1 failed before; runs from the state before it; 1 epoch set aside",
     ),
     "finished": (
         Plan(kept=(E,) * 7, why="finished"),
@@ -247,7 +247,7 @@ PLANS = {
     ),
     "restarted": (
         Plan(restore=0, aside=(E, E), why="restarted"),
-        "restarted; runs from the state before it; 2 later cells set aside",
+        "restarted; runs from the state before it; 2 epochs set aside",
     ),
 }
 

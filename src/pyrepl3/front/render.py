@@ -260,5 +260,5 @@ def describe(plan: Plan, session: str, total: int, *, replay: bool) -> str:
         text = f"session {session}: {what}; runs from the state before it"
     if plan.aside:
         n = len(plan.aside)
-        text += f"; {n} later cell{'s' * (n != 1)} set aside"
+        text += f"; {n} epoch{'s' * (n != 1)} set aside"
     return text
