@@ -141,7 +141,7 @@ async def test_two_cells_of_a_session_that_ask_at_once_take_turns(seen):
     def ask(prompt, secret):
         asking.append(prompt)
         most.append(len(asking))
-        answered.wait(10)
+        answered.wait(60)
         asking.remove(prompt)
         return prompt.upper()
 
@@ -165,7 +165,7 @@ async def test_a_cell_that_waits_for_an_answer_can_be_interrupted(seen, prefix):
 
     def ask(prompt, secret):
         asked.set()
-        return str(next(answers)(20))
+        return str(next(answers)(100))
 
     async with pyrepl3.open_session(observe=seen, ask=ask) as session:
         running = asyncio.create_task(session.run(f"{prefix}input()"))

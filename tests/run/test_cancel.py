@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(autouse=True)
 async def _bound():
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         yield
 
 
@@ -43,7 +43,7 @@ class Watch:
             self.up.set()
 
     async def wait(self):
-        assert await asyncio.to_thread(self.up.wait, 15)
+        assert await asyncio.to_thread(self.up.wait, 60)
 
 
 async def interrupted(session, source, *, times=1):
@@ -150,7 +150,7 @@ async def test_interrupts_at_random_moments_stop_what_they_name_or_come_too_late
         assert {Done, Interrupted} <= set(kinds)
         held = await session.run("lock.locked(), alock.locked(), task.done()")
         assert held.value == (False, False, False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not is_off():  # an interrupt that came too late waits for the loop to answer
                 await asyncio.sleep(0)
 
@@ -219,16 +219,23 @@ async def test_a_second_request_is_more_urgent_and_the_outcome_says_so():
 
 
 async def test_a_limit_that_comes_second_does_not_cut_the_clean_up():
-    limits = pyrepl3.Limits(wall=0.4)
-    async with pyrepl3.open_session(limits=limits) as session:
-        source = (
-            "import asyncio; print('up')\ntry: await asyncio.sleep(60)\n"
-            "finally:\n    await asyncio.sleep(0.6); clean = 1"
-        )
-        outcome = await interrupted(session, source)
-        assert isinstance(outcome, Interrupted)
-        assert not outcome.forced
-        assert await session.fetch("clean") == 1
+    for wall in (0.4, 10):  # the limit comes first where others hold the cell up that long
+        async with pyrepl3.open_session(limits=pyrepl3.Limits(wall=wall)) as session:
+            source = (
+                "import asyncio; print('up')\ntry: await asyncio.sleep(60)\n"
+                f"finally:\n    await asyncio.sleep({wall + 0.2}); clean = 1"
+            )
+            watch = Watch()
+            running = asyncio.ensure_future(session.run(source, observe=watch))
+            await watch.wait()
+            session.interrupt()
+            outcome = await running
+            if wall < 1 and isinstance(outcome, Failed):
+                continue
+            assert isinstance(outcome, Interrupted)
+            assert not outcome.forced
+            assert await session.fetch("clean") == 1
+            break
 
 
 async def test_what_the_clean_up_raises_is_the_outcome():
@@ -342,7 +349,7 @@ async def test_a_thread_left_behind_ends_at_its_next_line_and_lets_go_of_its_loc
         assert (await session.run("def f(): return go.is_set()\nf()")).value is False
         (await session.fetch("go")).set()
         thread = await session.fetch("thread")
-        await asyncio.to_thread(thread.join, 15)
+        await asyncio.to_thread(thread.join, 60)
         assert not thread.is_alive()
         assert (await session.run("out, lock.locked()")).value == ([], False)
 
@@ -357,7 +364,7 @@ async def test_a_thread_left_behind_that_swallows_its_end_ends_all_the_same():
         assert (await interrupted(session, source)).abandoned
         (await session.fetch("go")).set()
         thread = await session.fetch("thread")
-        await asyncio.to_thread(thread.join, 15)
+        await asyncio.to_thread(thread.join, 60)
         assert not thread.is_alive()
         assert await session.fetch("out") == []
 
@@ -369,7 +376,7 @@ async def test_what_belongs_to_the_thread_left_behind_is_named():
             "db = sqlite3.connect(':memory:', check_same_thread=False)"
         )
         await session.run(setup)
-        outcome = await interrupted(session, "print('up'); time.sleep(2)")
+        outcome = await interrupted(session, "print('up'); time.sleep(60)")
         assert outcome.abandoned
         assert {"db", "own"} <= set(outcome.lost)
         assert "threading" not in outcome.lost
@@ -394,7 +401,7 @@ async def main():
         def observe(event):
             if isinstance(event, Output) and "up" in event.text:
                 up.set()
-        async with asyncio.timeout(20), pyrepl3.open_session() as session:
+        async with asyncio.timeout(60), pyrepl3.open_session() as session:
             (await session.run(setup)).unwrap()
             running = asyncio.ensure_future(session.run(source, observe=observe))
             await asyncio.to_thread(up.wait)
@@ -413,7 +420,7 @@ ROWS = {
     "coroutine": "async def f():\n    print('up')\n    while True: pass\nawait f()",
     "sub-task": "async def f():\n    print('up')\n    while True: pass\n"
     "await asyncio.create_task(f())",
-    "swallows": "print('up')\nfor _ in range(2000):\n    try: time.sleep(0.002)\n"
+    "swallows": "print('up')\nfor _ in range(20_000):\n    try: time.sleep(0.002)\n"
     "    except BaseException: pass",
     "call": "print('up'); time.sleep(60)",
 }

@@ -463,7 +463,7 @@ async def test_children_end_with_their_worker():
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", ["wall", "cpu"])
 async def test_limits_of_time_count_the_children_and_end_them(limit):
-    async with opened(limits=Limits(**{limit: 0.6})) as bench:
+    async with opened(limits=Limits(**{limit: 3})) as bench:  # enough to begin children
         running = asyncio.ensure_future(bench.run(ENDLESS, parallel=True))
         pids = await bench.busy()
         outcome, _ = await running

@@ -18,7 +18,7 @@ from pyrepl3.run.execution import CURRENT, Execution, Group
 
 @pytest.fixture(autouse=True)
 async def _bound():
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         yield
 
 

@@ -135,7 +135,7 @@ SWALLOWS = {
         "import asyncio\nwhile True:\n    try:\n        await asyncio.sleep(60)\n"
         "    except BaseException:\n        pass"
     ),
-    "blocking": "import time\ntime.sleep(1.5)",
+    "blocking": "import time\ntime.sleep(60)",
 }
 
 
@@ -391,10 +391,13 @@ async def test_a_cell_that_swallows_every_cancellation_does_not_hold_its_caller(
     ["while True: pass", "await asyncio.sleep(60)", "await asyncio.sleep(0)\nwhile True: pass"],
 )
 async def test_a_cell_that_awaits_another_in_its_own_task_stops_with_it(inner):
-    executor = AsyncExecutor()
-    executor.namespace.update_namespace({"executor": executor, "asyncio": asyncio})
+    executor, up = AsyncExecutor(), threading.Event()
+    executor.namespace.update_namespace({"executor": executor, "asyncio": asyncio, "up": up})
+    inner = f"up.set()\n{inner}"
     outer = asyncio.ensure_future(executor.execute(f"await executor.execute({inner!r})"))
-    threading.Timer(0.1, executor.interrupt).start()
+    thread = threading.Thread(target=lambda: up.wait(60) and executor.interrupt())
+    thread.start()  # this one's loop may be held
     with pytest.raises(CancellationError):
         await outer
+    thread.join()
     assert await executor.execute("1 + 1") == 2

@@ -46,10 +46,13 @@ async def test_the_descriptors_are_given_back_after_each_cell_and_none_leaks():
     before = [os.fstat(fd)[:2] for fd in (1, 2)]
     async with open_session(stages=[capture_fds]) as session:
         await session.run("1")
-        open_now = open_fds()
-        for _ in range(20):
-            await session.run("import os; os.system('true'); 1 / 0")
-        assert open_fds() == open_now
+        grown = []
+        for _ in range(4):  # what others do meanwhile shows in one stretch, a leak in each
+            open_now = open_fds()
+            for _ in range(5):
+                await session.run("import os; os.system('true'); 1 / 0")
+            grown.append(open_fds() - open_now)
+        assert min(grown) <= 0, grown
         assert [os.fstat(fd)[:2] for fd in (1, 2)] == before
 
 
@@ -72,14 +75,14 @@ async def test_the_output_limit_holds_for_children_and_the_descriptors_come_back
         assert isinstance(outcome.error, LimitExceededError)
         assert outcome.error.limit == "output"
         assert (await session.run("1 + 1")).value == 2
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while [os.fstat(fd)[:2] for fd in (1, 2)] != before:
                 await asyncio.sleep(0.01)
 
 
 async def test_a_child_that_outlives_its_cell_does_not_keep_it():
     async with open_session(stages=[capture_fds]) as session:
-        source = "import subprocess; child = subprocess.Popen(['sleep', '30'])"
+        source = "import subprocess; child = subprocess.Popen(['sleep', '100'])"
         assert (await session.run(source)).ok
         assert (await session.run("child.kill(); child.wait()")).ok
 

@@ -39,8 +39,10 @@ async def test_a_cell_that_takes_too_long_is_stopped(source, background):
     if background and source.startswith(("async def", "while True:\n    try:\n        while")):
         pytest.skip("holds the loop of the session, which is the foreground's as well")
     async with open_session(limits=Limits(wall=0.1)) as session:
-        await session.run("x = 1")
-        async with asyncio.timeout(20):
+        # A quick cell may be held up by others for so long, on a busy machine: then it is asked again.
+        async with asyncio.timeout(60):
+            while not (await session.run("x = 1")).ok:
+                pass
             outcome = await session.run(source, background=background)
         assert isinstance(outcome, Failed)
         error = outcome.error
@@ -48,7 +50,10 @@ async def test_a_cell_that_takes_too_long_is_stopped(source, background):
         assert (error.limit, error.allowed) == ("wall", 0.1)
         assert error.used >= 0.1
         assert "raise Limits.wall or split the cell" in str(error)
-        assert (await session.run("x")).value == 1
+        async with asyncio.timeout(60):
+            while not (outcome := await session.run("x")).ok:
+                assert isinstance(outcome.error, LimitExceededError)
+        assert outcome.value == 1
 
 
 @pytest.mark.slow
@@ -57,7 +62,13 @@ async def test_the_bare_executor_raises_it(source):
     executor = AsyncExecutor(config=ExecutorConfig(max_execution_time=0.1, denied_modules=None))
     with pytest.raises(LimitExceededError, match="wall limit exceeded"):
         await executor.execute(source)
-    assert await executor.execute("1 + 1") == 2
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert await executor.execute("1 + 1") == 2
+            except LimitExceededError:
+                continue  # held up by others
+            break
     executor.close()
 
 
@@ -76,7 +87,7 @@ OUTPUT = {
 async def test_a_cell_that_prints_too_much_is_stopped_and_what_fits_is_shown(source):
     seen = []
     async with open_session(limits=Limits(output=1000), observe=seen.append) as session:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outcome = await session.run(source)
         assert isinstance(outcome.error, LimitExceededError)
         assert outcome.error.limit == "output"
@@ -121,7 +132,7 @@ TASKS = {
 @pytest.mark.parametrize("source", TASKS.values(), ids=TASKS)
 async def test_a_cell_that_starts_too_many_tasks_is_stopped(source):
     async with open_session(limits=Limits(coroutines=10)) as session:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outcome = await session.run(source)
         assert isinstance(outcome.error, LimitExceededError)
         assert (outcome.error.limit, outcome.error.allowed) == ("coroutines", 10)

@@ -247,13 +247,19 @@ async def test_an_interrupt_of_a_cell_that_refuses_ends_what_began_early(bench):
 
 @pytest.mark.slow
 async def test_a_limit_of_time_ends_what_began_early_too():
-    async with pyrepl3.open_session(limits=pyrepl3.Limits(wall=0.3)) as session:
-        assert (await session.run(FUNCTIONS)).ok
-        outcome = await session.run("a = await never(1)\nb = await never(2)", parallel=True)
-        assert isinstance(outcome, Failed)
-        assert isinstance(outcome.error, pyrepl3.LimitExceededError)
-        assert outcome.error.limit == "wall"
-        assert sorted(await session.fetch("begun")) == ["dropped 1", "dropped 2"]
+    # On a busy machine others may hold a cell up for the first one's while.
+    for wall in (0.3, 3, 30):
+        async with pyrepl3.open_session(limits=pyrepl3.Limits(wall=wall)) as session:
+            if not (await session.run(FUNCTIONS)).ok:
+                continue
+            outcome = await session.run("a = await never(1)\nb = await never(2)", parallel=True)
+            assert isinstance(outcome, Failed)
+            assert isinstance(outcome.error, pyrepl3.LimitExceededError)
+            assert outcome.error.limit == "wall"
+            dropped = sorted(await session.fetch("begun"))
+        if dropped:
+            break
+    assert dropped == ["dropped 1", "dropped 2"]
 
 
 @pytest.mark.parametrize("counts", [False, True], ids=["sampled", "counted"])

@@ -120,7 +120,7 @@ async def error_of_a_foreign_queue():
 
     in_thread(lambda: asyncio.run(asyncio.wait_for(get(), 0.001)))
     try:
-        await asyncio.wait_for(queue.get(), 5)
+        await asyncio.wait_for(queue.get(), 60)
     except RuntimeError as error:
         return error
 

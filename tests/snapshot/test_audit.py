@@ -107,7 +107,7 @@ def test_what_is_left_of_a_group_is_not_sure(live):
 
 def test_a_stop_ends_it_within_a_big_value_and_waits_for_no_user_code(live):
     live.cell(
-        "class C:\n    def __reduce__(self):\n        entered.set(); go.wait(30)\n        return C, ()"
+        "class C:\n    def __reduce__(self):\n        entered.set(); go.wait(60)\n        return C, ()"
     )
     live.ns["entered"], live.ns["go"] = entered, go = threading.Event(), threading.Event()
     go.set()
@@ -117,7 +117,7 @@ def test_a_stop_ends_it_within_a_big_value_and_waits_for_no_user_code(live):
     found = live.snapshotter.audit()
     thread = threading.Thread(target=found.run)
     thread.start()
-    assert entered.wait(30)
+    assert entered.wait(60)
     found.stop()
     go.set()
     thread.join()

@@ -89,7 +89,7 @@ def live(tmp_path, source, text=""):
         text=True,
         cwd=tmp_path,
         env={**os.environ, "H5_OLD": "old", "PYTHONPATH": str(tmp_path), "LC_ALL": "C"},
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
