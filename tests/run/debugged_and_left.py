@@ -24,4 +24,4 @@ async def main():
     print("all of it")
 
 
-asyncio.run(asyncio.wait_for(main(), 60))
+asyncio.run(asyncio.wait_for(main(), 100))

@@ -213,7 +213,7 @@ async def test_an_interrupt_right_after_the_order_is_not_lost():
 
 async def test_a_second_request_is_more_urgent_and_the_outcome_says_so():
     async with pyrepl3.open_session() as session:
-        source = "print('up')\ntry:\n    while True: pass\nfinally:\n    while True: pass"
+        source = "try:\n    print('up')\n    while True: pass\nfinally:\n    while True: pass"
         outcome = await interrupted(session, source, times=2)
         assert outcome.forced
 
@@ -222,7 +222,7 @@ async def test_a_limit_that_comes_second_does_not_cut_the_clean_up():
     for wall in (0.4, 10):  # the limit comes first where others hold the cell up that long
         async with pyrepl3.open_session(limits=pyrepl3.Limits(wall=wall)) as session:
             source = (
-                "import asyncio; print('up')\ntry: await asyncio.sleep(60)\n"
+                "import asyncio\ntry: print('up'); await asyncio.sleep(60)\n"
                 f"finally:\n    await asyncio.sleep({wall + 0.2}); clean = 1"
             )
             watch = Watch()
@@ -240,7 +240,9 @@ async def test_a_limit_that_comes_second_does_not_cut_the_clean_up():
 
 async def test_what_the_clean_up_raises_is_the_outcome():
     async with pyrepl3.open_session() as session:
-        source = "print('up')\ntry:\n    while True: pass\nfinally: raise ValueError('in clean-up')"
+        source = (
+            "try:\n    print('up')\n    while True: pass\nfinally: raise ValueError('in clean-up')"
+        )
         outcome = await interrupted(session, source)
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, ValueError)
@@ -248,7 +250,9 @@ async def test_what_the_clean_up_raises_is_the_outcome():
 
 async def test_the_traceback_of_an_interrupted_cell_shows_where_it_was():
     async with pyrepl3.open_session() as session:
-        outcome = await interrupted(session, "def f():\n    while True: pass\nprint('up')\nf()")
+        outcome = await interrupted(
+            session, "def f():\n    print('up'); [0 for _ in iter(int, 1)]\nf()"
+        )
         assert "line 2, in f" in outcome.traceback
         assert "pyrepl3/run" not in outcome.traceback
 
@@ -258,11 +262,15 @@ async def test_a_task_of_an_earlier_cell_that_holds_the_loop_is_what_stops():
     async with pyrepl3.open_session() as session:
         (await session.run(SETUP)).unwrap()
         hog = (
-            "go = asyncio.Event()\nasync def hog():\n    await go.wait()\n    while True: pass\n"
-            "held = asyncio.create_task(hog())"
+            "go = asyncio.Event()\nasync def hog():\n    await go.wait()\n    print('up')\n"
+            "    while True: pass\nheld = asyncio.create_task(hog())"
         )
-        (await session.run(hog)).unwrap()
-        outcome = await interrupted(session, "go.set(); print('up'); await asyncio.sleep(60)")
+        watch = Watch()
+        (await session.run(hog, observe=watch)).unwrap()
+        running = asyncio.ensure_future(session.run("go.set(); await asyncio.sleep(60)"))
+        await watch.wait()
+        assert session.interrupt()
+        outcome = await running
         assert isinstance(outcome, Interrupted)
         assert (await session.run("held.done(), task.done()")).value == (True, False)
 

@@ -142,17 +142,23 @@ class Child:
 
     def kill(self) -> None:
         """End it now. Any thread."""
-        with self._lock, suppress(OSError):
-            if self._pid:
-                os.kill(self._pid, signal.SIGKILL)
+        with self._lock:
+            try:
+                if self._pid:
+                    os.kill(self._pid, signal.SIGKILL)
+            except OSError:  # not `suppress`: an interrupt may come in contextlib, but not here
+                pass
 
     def close(self) -> None:
         """Let go of it. Idempotent."""
-        with self._lock, suppress(OSError):  # code of the session may have waited for any child
-            if self._pid:
-                os.close(self.fd)
-                os.waitpid(self._pid, 0)
-        self._pid = 0
+        with self._lock:
+            try:
+                if self._pid:
+                    os.close(self.fd)
+                    os.waitpid(self._pid, 0)
+            except OSError:  # code of the session may have waited for any child
+                pass
+            self._pid = 0
 
 
 class Family:
@@ -243,20 +249,30 @@ class Family:
 
 
 def _fork(code: CodeType, names: dict[str, Any], shared: list[object], fd: int, share: int) -> int:
-    me = os.getpid()
+    me, pid = os.getpid(), 0
     collects = gc.isenabled()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    gc.disable()  # in the child it would run finalizers of objects that are this process's
     try:
-        # The other threads hold no lock that the child wants: it computes, and leaves.
-        with quiet(DeprecationWarning, module=__name__):
-            pid = os.fork()
-        if not pid:
-            _compute(code, names, shared, fd, me, share)
-    finally:
-        if collects:
-            gc.enable()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        gc.disable()  # in the child it would run finalizers of objects that are this process's
+        try:
+            # The other threads hold no lock that the child wants: it computes, and leaves.
+            with quiet(DeprecationWarning, module=__name__):
+                pid = os.fork()
+            if not pid:
+                _compute(code, names, shared, fd, me, share)
+        finally:
+            if collects:
+                gc.enable()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:
+        # An interrupt, in code of Python's library: nobody else knows of this child.
+        if os.getpid() != me:
+            os._exit(0)
+        if pid:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        raise
     return pid
 
 
@@ -284,9 +300,9 @@ def _compute(
             _hold_memory(share)
         warnings.simplefilter("error")
         printed = sys.stdout = io.StringIO()
-        begun = time.perf_counter()
+        begun = time.thread_time()
         value = eval(code, names)  # noqa: S307  running code is what this is for
-        seconds = time.perf_counter() - begun
+        seconds = time.thread_time() - begun
         out = io.BytesIO(bytes(_HEAD))
         out.seek(_HEAD)
         result = value, printed.getvalue(), seconds, time.process_time()

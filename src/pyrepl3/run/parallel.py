@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pyrepl3.run.execution import Execution
     from pyrepl3.run.sources import Sources
 
-_clock = time.perf_counter
+_clock = time.thread_time  # what else the machine did meanwhile makes no statement a long one
 
 _COROUTINE = 0x80  # CO_COROUTINE
 _OUTER = "async def run():\n    return await 'pyrepl3: the cell'"
