@@ -17,6 +17,7 @@ def test_work_that_waits_for_nothing_is_done_at_once():
     assert futures.drive(_work()).result() == 5
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of what others have left
 @pytest.mark.parametrize("where", ["Future", "_advance"])
 def test_an_interrupt_before_it_begins_closes_the_work(monkeypatch, where):
     def interrupted(*_):

@@ -569,3 +569,22 @@ async def test_a_loop_that_is_closed_before_it_answers_is_free(asked):
     while not guard.finished:
         await asyncio.sleep(0.001)
     assert guard not in MONITOR.armed
+
+
+async def test_an_interrupt_that_hits_while_it_is_asked_for_says_so(monkeypatch):
+    arm = MONITOR.arm
+
+    def arm_and_wait(execution):
+        arm(execution)
+        while not execution.finished:
+            time.sleep(0)
+
+    watch = Watch()
+    async with pyrepl3.open_session() as session:
+        running = asyncio.ensure_future(
+            session.run("print('up', flush=True)\nwhile True: pass", observe=watch)
+        )
+        await watch.wait()
+        monkeypatch.setattr(MONITOR, "arm", arm_and_wait)
+        assert session._runner.executor.interrupt()
+        assert isinstance(await running, Interrupted)

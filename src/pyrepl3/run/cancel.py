@@ -85,7 +85,7 @@ def request_stop(
                 execution.finished
             ):  # it ended between the test and the arming: nobody else would disarm
                 MONITOR.disarm(execution)
-                return False
+                return stop.delivered  # or by this, at once
             _deliver(execution, stop)
         for tell in STOPPING:
             tell(execution)
