@@ -42,15 +42,29 @@ class Watch:
         if isinstance(event, Output) and "up" in event.text:
             self.up.set()
 
-    async def wait(self):
+    async def wait(self, line=None):
+        """Until a cell has printed so, and is at ``line``: None: it may still say so."""
         assert await asyncio.to_thread(self.up.wait, 60)
+        cell = next(event.cell for event in self.events if isinstance(event, Started))
+        while line is not None and line not in lines_of(cell.filename):
+            await asyncio.sleep(0.001)
 
 
-async def interrupted(session, source, *, times=1):
-    """The outcome of a cell that is interrupted once it has printed ``up``."""
+def lines_of(filename):
+    """Where threads are in the code of one cell."""
+    for top in sys._current_frames().values():
+        frame = top
+        while frame is not None and frame.f_code.co_filename != filename:
+            frame = frame.f_back
+        if frame is not None:
+            yield frame.f_lineno
+
+
+async def interrupted(session, source, *, times=1, line=None):
+    """The outcome of a cell that is interrupted once it has printed ``up`` and is at ``line``."""
     watch = Watch()
     running = asyncio.ensure_future(session.run(source, observe=watch))
-    await watch.wait()
+    await watch.wait(line)
     for _ in range(times):
         assert session.interrupt()
     return await running
@@ -307,7 +321,7 @@ async def test_a_loop_that_is_stuck_in_a_call_while_no_cell_runs_is_left_behind(
         )
         watch = Watch()
         (await session.run(hog, observe=watch)).unwrap()
-        await watch.wait()
+        await watch.wait(4)
         running = asyncio.ensure_future(session.run("1"))
         await asyncio.sleep(0)
         assert session.interrupt()
@@ -351,7 +365,7 @@ async def test_a_thread_left_behind_ends_at_its_next_line_and_lets_go_of_its_loc
             "with lock:\n    thread = threading.current_thread(); print('up')\n"
             "    go.wait()\n    out.append('next line')"
         )
-        outcome = await interrupted(session, source)
+        outcome = await interrupted(session, source, line=3)
         assert outcome.abandoned
         # Same names, another thread, while the old one waits: nothing of it is hit.
         assert (await session.run("def f(): return go.is_set()\nf()")).value is False
@@ -369,7 +383,7 @@ async def test_a_thread_left_behind_that_swallows_its_end_ends_all_the_same():
             "thread = threading.current_thread()\nprint('up')\nwhile True:\n"
             "    try: go.wait()\n    except BaseException: pass\n    out.append(1)"
         )
-        assert (await interrupted(session, source)).abandoned
+        assert (await interrupted(session, source, line=4)).abandoned
         (await session.fetch("go")).set()
         thread = await session.fetch("thread")
         await asyncio.to_thread(thread.join, 60)
@@ -384,7 +398,7 @@ async def test_what_belongs_to_the_thread_left_behind_is_named():
             "db = sqlite3.connect(':memory:', check_same_thread=False)"
         )
         await session.run(setup)
-        outcome = await interrupted(session, "print('up'); time.sleep(60)")
+        outcome = await interrupted(session, "print('up')\ntime.sleep(60)", line=2)
         assert outcome.abandoned
         assert {"db", "own"} <= set(outcome.lost)
         assert "threading" not in outcome.lost
