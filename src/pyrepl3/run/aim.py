@@ -123,7 +123,8 @@ def _next(
 
 def _is_unheard() -> bool:
     """Whether the interpreter would only report what is raised here: in a finaliser, or for the collector."""
-    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    # A list: a set would hash the code of each frame.
+    callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  the documented way
     while frame is not None:
         if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
