@@ -152,10 +152,8 @@ class ExecutionMetrics:
                 case Finished(outcome=outcome):
                     self._finish(outcome)
                 case Output(text=text):
-                    size = _size(text)
-                    self._output_bytes += (
-                        size  # read after the call: more may have been printed in it
-                    )
+                    size = _size(text)  # first: more may be printed in this call
+                    self._output_bytes += size
                 case Display():
                     self._displays += 1
                 case Blocked():

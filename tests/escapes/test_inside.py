@@ -17,6 +17,7 @@ import pytest
 
 import pyrepl3
 from pyrepl3 import Limits, MiB, Policy
+from pyrepl3.testing.busy import run_in_time
 
 pytestmark = [
     pytest.mark.slow,
@@ -115,19 +116,12 @@ def stopped():
 
     async def attempt(source: str) -> tuple[str, object, str]:
         async with pyrepl3.open_session(isolation="confined", limits=LIMITS) as session:
-            await in_time(session, "kept = 41")
+            await run_in_time(session, "kept = 41")
             seen = []
             outcome = await session.run(source, observe=seen.append)
             written = "".join(getattr(event, "text", "") for event in seen)[:1000]
-            after = await in_time(session, "kept + 1")
+            after = await run_in_time(session, "kept + 1")
             return written, outcome, after.text if after.ok else repr(after.error)
-
-    async def in_time(session, source: str):
-        """The outcome of a cell that is quick, unless others hold it up: that is not what it is asked for."""
-        while True:
-            outcome = await session.run(source)
-            if outcome.ok or getattr(outcome.error, "limit", None) != "wall":
-                return outcome
 
     async def main() -> dict[str, tuple[str, object, str]]:
         gate = asyncio.Semaphore(6)

@@ -15,6 +15,7 @@ import pyrepl3
 from pyrepl3.errors import LimitExceededError, WorkerDiedError
 from pyrepl3.records import Failed, Interrupted, Notice
 from pyrepl3.run.usage import cpu_seconds
+from pyrepl3.testing.busy import run_in_time
 from pyrepl3.testing.fakes import Seen
 
 pytestmark = [
@@ -180,21 +181,13 @@ LIMITS = {
 
 @pytest.mark.parametrize(("limits", "source", "name"), LIMITS.values(), ids=LIMITS.keys())
 async def test_a_limit_holds_and_the_session_goes_on(limits, source, name):
-
-    async def in_time(session, source):
-        """What a cell comes to that is quick, unless a busy machine holds it up for as long as is allowed."""
-        while True:
-            outcome = await session.run(source)
-            if outcome.ok or getattr(outcome.error, "limit", None) != "wall":
-                return outcome.text
-
     async with pyrepl3.open_session(isolation="process", limits=limits) as session:
-        assert await in_time(session, "kept = 7; kept") == "7"
+        assert (await run_in_time(session, "kept = 7; kept")).text == "7"
         outcome = await session.run(source)
         assert isinstance(outcome, Failed), outcome
         assert isinstance(outcome.error, LimitExceededError), outcome.error
         assert outcome.error.limit == name
-        assert await in_time(session, "kept") == "7"
+        assert (await run_in_time(session, "kept")).text == "7"
 
 
 async def test_address_space_open_files_and_file_sizes_are_the_kernel_s(tmp_path):

@@ -93,23 +93,7 @@ def open_session(
     process can be had, ConfinementError where it cannot be confined as asked.
     Raises ValueError for what does not go together, TypeError for an argument of another kind.
     """
-    check_kinds(
-        name=name,
-        store=store,
-        config=config,
-        limits=limits,
-        observe=observe,
-        ask=ask,
-        stages=stages,
-        durability=durability,
-        resonate=resonate,
-        preload=preload,
-        python=python,
-        pool=pool,
-        policy=policy,
-        workdir=workdir,
-        tools=tools,
-    )
+    check_kinds(locals())  # the arguments, by their names
     check_isolation(
         isolation,
         limits=limits,

@@ -61,10 +61,10 @@ _KINDS: dict[str, tuple[Any, str]] = {
 _PORTS = {"store": "commit", "durability": "settle", "pool": "lease"}
 
 
-def check_kinds(**given: object) -> None:
+def check_kinds(given: Mapping[str, object]) -> None:
     """Raise TypeError for an argument of ``open_session`` that is of another kind; None is of any."""
-    for name, value in given.items():
-        kind, words = _KINDS[name]
+    for name, (kind, words) in _KINDS.items():
+        value = given[name]
         if value is None or isinstance(value, kind):
             continue
         if name not in _PORTS or not hasattr(value, _PORTS[name]):

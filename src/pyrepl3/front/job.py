@@ -29,6 +29,7 @@ from pyrepl3.records import (
     Replayed,
     Restored,
 )
+from pyrepl3.records.outcomes import exit_status
 
 DONE, ERROR, USAGE = 0, 1, 2
 PIPE_CLOSED = 141  # 128 + SIGPIPE
@@ -226,13 +227,6 @@ def _judge(outcome: Outcome, cell: SourceCell, job: Job) -> int | None:
             return status_of(error)
         case Failed():
             return None if cell.may_fail or job.keep_going else ERROR
-
-
-def exit_status(error: SystemExit) -> int:
-    """The status that Python would end with: a number as it is, a text as 1."""
-    if error.code is None:
-        return DONE
-    return error.code & 0xFF if isinstance(error.code, int) else ERROR
 
 
 def status_of(error: WorkerDiedError) -> int:

@@ -12,12 +12,13 @@ from pyrepl3.front.asking import LineReader
 from pyrepl3.front.console import Console
 from pyrepl3.front.editor import Completer, Editor, EntryEnd, EntryInterrupt, open_editor
 from pyrepl3.front.interrupts import Interrupts
-from pyrepl3.front.job import USAGE, exit_status, readable_time
+from pyrepl3.front.job import USAGE, readable_time
 from pyrepl3.front.magics import MagicError, translate
 from pyrepl3.front.percent import Percent, guess
 from pyrepl3.front.percent import complete as complete_percent
 from pyrepl3.front.render import TextReport, brought_back
 from pyrepl3.records import Committed, Event, Failed, Finished, Restored
+from pyrepl3.records.outcomes import exit_status
 
 
 def run_prompt(

@@ -138,3 +138,9 @@ class Replayed(_Outcome, frozen=True, kw_only=True):
 _ENDS = {"failed": "failed", "interrupted": "was interrupted"}
 
 type Outcome = Done | Failed | Interrupted | Replayed
+
+
+def exit_status(error: SystemExit) -> int:
+    """The status that Python would end with: a number as it is, a text as 1."""
+    code = error.code
+    return code & 0xFF if isinstance(code, int) else int(code is not None)

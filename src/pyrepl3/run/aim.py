@@ -108,7 +108,7 @@ def _next(
             return None
         if not stop.anywhere and not is_cell(code.co_filename):
             return None
-        if _is_unheard():
+        if _is_only_reported():
             return None
     elif stop.stage == 2:
         if not is_cell(code.co_filename):
@@ -121,7 +121,7 @@ def _next(
     return error
 
 
-def _is_unheard() -> bool:
+def _is_only_reported() -> bool:
     """Whether the interpreter would only report what is raised here: in a finaliser, or for the collector."""
     # A list: a set would hash the code of each frame.
     callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pyrepl3.records.outcomes import exit_status
 from pyrepl3.run.execution import Stop
 from pyrepl3.run.tracebacks import format_error, trim
 
@@ -35,8 +36,7 @@ def end(result: tuple[bool, Any]) -> NoReturn:
     """
     ok, error = result
     if not ok and isinstance(error, SystemExit):
-        code = error.code
-        status = code & 0xFF if isinstance(code, int) else int(code is not None)
+        status = exit_status(error)
     else:
         status = int(not ok)
         text = _NOTE if ok else format_error(trim(error))

@@ -219,8 +219,9 @@ def _try_now(call: _Call, execution: Execution | None, scope: Scope) -> Ending:
         try:
             value = call.fn(*call.args, **call.kwargs)
         except Exception as error:
-            if execution is not None and execution.stop is not None:
+            if execution is not None:
                 stop_if_asked(execution)
+            if is_stopped(execution):
                 raise  # it was stopped, so it has not ended: it runs again
             if rest is None:
                 return False, error

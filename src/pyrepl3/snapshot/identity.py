@@ -37,9 +37,8 @@ _ATOMS: frozenset[str] = frozenset(
 )  # fmt: skip
 _PLAIN = frozenset({list, dict, set, bytearray})
 _HOLDERS = _PLAIN | {tuple, frozenset}
-_UNSEEN = frozenset(
-    {list, dict, bytearray, tuple, str, bytes}
-)  # there is no weak reference to these
+# There is no weak reference to these.
+_UNSEEN = frozenset({list, dict, bytearray, tuple, str, bytes})
 _BATCH = 8192  # objects a step: between two of them other threads run
 
 
