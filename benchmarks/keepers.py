@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import CELLS, CHECKS, DECLARED, FACTS, GIANT
+from benchmarks.workload import WORKLOADS, Workload
 
 clock = time.perf_counter
 OURS = "pyrepl3"
@@ -185,7 +185,7 @@ def eval_or_exec(source: str, names: dict[str, Any]) -> object:
     return eval(code, names)
 
 
-async def live_ours(folder: Path, cells: tuple[str, ...]) -> None:
+async def live_ours(folder: Path, workload: Workload) -> None:
     """Ours: from the end of a cell to the answer that it is on disk; how late the caller's loop was."""
     from pyrepl3 import open_session
     from pyrepl3.records import Finished
@@ -207,7 +207,7 @@ async def live_ours(folder: Path, cells: tuple[str, ...]) -> None:
 
     async with open_session("bench", store=folder, observe=observe) as session:
         (await session.run(f"FOLDER = {str(folder)!r}")).unwrap()
-        for source in cells:
+        for source in workload.cells:
             ticks.clear()
             ticking = asyncio.create_task(tick())
             await asyncio.sleep(0.002)
@@ -218,16 +218,12 @@ async def live_ours(folder: Path, cells: tuple[str, ...]) -> None:
             ticking.cancel()
             late = [at - max(due, ended) for due, at in ticks if at > ended and due < done]
             tell(seconds=done - ended, lag=max(late, default=0.0), size=size_of(folder))
-        tell(
-            facts={k: repr((await session.run(v)).unwrap()) for k, v in FACTS.items()}
-            if cells is CELLS
-            else {}
-        )
+        tell(facts={k: repr((await session.run(v)).unwrap()) for k, v in workload.facts.items()})
         tell(stored=size_of(folder))
         sys.stdin.read()
 
 
-async def restore_ours(folder: Path) -> None:
+async def restore_ours(folder: Path, workload: Workload) -> None:
     import blake3  # noqa: F401 - nor are our own imports: the peers' are not counted either
 
     import pyrepl3.run.display
@@ -243,10 +239,10 @@ async def restore_ours(folder: Path) -> None:
         tell(restore=clock() - begun)
         lost = set(session.lost)
         results = {}
-        for name, source in {**FACTS, **CHECKS}.items():
+        for name, source in {**workload.facts, **workload.checks}.items():
             outcome = await session.run(source)
             results[name] = repr(outcome.value) if outcome.ok else f"! {outcome.error!r}"
-        tell(results=results, declared=DECLARED in lost, lost=dict(session.lost))
+        tell(results=results, declared=workload.declared in lost, lost=dict(session.lost))
 
 
 def size_of(folder: Path) -> int:
@@ -258,14 +254,12 @@ def make(way: str, folder: Path) -> Any:
     return Kishu(folder) if way == "kishu" else Dumper(way, folder)
 
 
-def live_peer(way: str, folder: Path, cells: tuple[str, ...]) -> None:
+def live_peer(way: str, folder: Path, workload: Workload) -> None:
     keeper = make(way, folder)
-    for seconds in keeper.live(cells):
+    for seconds in keeper.live(workload.cells):
         tell(seconds=seconds, lag=seconds, size=keeper.written or size_of(folder))
-    if cells is CELLS:
-        tell(facts={k: repr(eval_or_exec(v, names_of(keeper))) for k, v in FACTS.items()})
-    else:
-        tell(facts={})
+    names = names_of(keeper)
+    tell(facts={k: repr(eval_or_exec(v, names)) for k, v in workload.facts.items()})
     tell(stored=keeper.written or size_of(folder))
     sys.stdin.read()
 
@@ -274,18 +268,18 @@ def names_of(keeper: Any) -> dict[str, Any]:
     return keeper.shell.user_ns if isinstance(keeper, Kishu) else keeper.main.names
 
 
-def restore_peer(way: str, folder: Path) -> None:
+def restore_peer(way: str, folder: Path, workload: Workload) -> None:
     keeper = make(way, folder)
     begun = clock()
     evaluate, lost = keeper.restore()
     tell(restore=clock() - begun)
     results = {}
-    for name, source in {**FACTS, **CHECKS}.items():
+    for name, source in {**workload.facts, **workload.checks}.items():
         try:
             results[name] = repr(evaluate(source))
         except Exception as error:
             results[name] = f"! {error!r}"
-    tell(results=results, declared=DECLARED in lost, lost={})
+    tell(results=results, declared=workload.declared in lost, lost={})
 
 
 def installed(way: str) -> bool:
@@ -297,19 +291,18 @@ def main() -> None:
     global _out  # noqa: PLW0603 - cells print; what they print is no answer
     _out = os.dup(1)
     os.dup2(2, 1)
-    action, way, folder, workload = sys.argv[1:]
-    cells = {"cells": CELLS, "giant": GIANT, "giant, less": GIANT[:3]}[workload]
+    action, way, folder, name = sys.argv[1:]
+    workload = WORKLOADS[name]
     import numpy  # noqa: ICN001 - what a session imports itself is no part of a restore
     import pandas  # noqa: ICN001
 
     del numpy, pandas
     place = Path(folder)
     if way == OURS:
-        asyncio.run(live_ours(place, cells) if action == "live" else restore_ours(place))
-    elif action == "live":
-        live_peer(way, place, cells)
+        live, restore = live_ours, restore_ours
+        asyncio.run((live if action == "live" else restore)(place, workload))
     else:
-        restore_peer(way, place)
+        (live_peer if action == "live" else restore_peer)(way, place, workload)
 
 
 if __name__ == "__main__":

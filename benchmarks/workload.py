@@ -1,9 +1,13 @@
 """A session of 29 cells, and what must hold after a SIGKILL and a restore in a new process.
 
-Big and small data, in-place changes of a part of it, code, sharing, a file, a generator.
+Big and small data, in-place changes of a part of it, code, sharing, a file, a generator; the cells among them
+that have to do with data alone; and an array of 1 GiB.
 """
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass
 
 CELLS: tuple[str, ...] = (
     "import collections, dataclasses, enum, functools, json, math, os\nimport numpy as np\nimport pandas as pd",
@@ -75,7 +79,44 @@ CHECKS: dict[str, str] = {
 DECLARED = "squares"
 """What nobody can keep: it must be declared lost, by name."""
 
-GIANT = (
+GIANT: tuple[str, ...] = (
     "import numpy as np\nbig = np.full(2**27, 1.0)",  # 1 GiB
     *(f"big[{n * 10_000_019}] = {n}.5" for n in range(1, 8)),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Cells, and what is asked of a session that they were run in."""
+
+    cells: tuple[str, ...]
+    facts: dict[str, str]
+    checks: dict[str, str]
+    declared: str | None = None
+
+    @property
+    def results(self) -> int:
+        return len(self.facts) + len(self.checks) + (self.declared is not None)
+
+
+_CODE = re.compile(
+    r"\b(def|class|Point|points|up|shared|mean_of|first_mean|Shape|shapes|Color|fib|log|squares|steps|summary)\b"
+)
+
+
+def _of_data(sources: dict[str, str]) -> dict[str, str]:
+    return {name: source for name, source in sources.items() if not _CODE.search(source)}
+
+
+WORKLOADS = {
+    "cells": Workload(cells=CELLS, facts=FACTS, checks=CHECKS, declared=DECLARED),
+    # What Kishu keeps too: it stores nothing of a variable that it links with a function or a class, and links
+    # modules, arrays and classes with each other.
+    "data": Workload(
+        cells=tuple(source for source in CELLS if not _CODE.search(source)),
+        facts=_of_data(FACTS),
+        checks=_of_data(CHECKS),
+    ),
+    "giant": Workload(cells=GIANT, facts={}, checks={}),
+    "giant, less": Workload(cells=GIANT[:3], facts={}, checks={}),
+}
