@@ -28,6 +28,12 @@ TRANSLATED = {
     "pwd": ("%pwd", '__import__("os").getcwd()'),
     "debug": ("%debug", '__import__("pyrepl3").post_mortem()'),
     "env": ("%env A=1", f"{SHELL}.environment('A=1')"),
+    "assigned command": (
+        "if x:\n    files = !ls -l",
+        f"if x:\n    files = {SHELL}.output('ls -l')",
+    ),
+    "assigned directory": ("a = 1\nd = %pwd", 'a = 1\nd = __import__("os").getcwd()'),
+    "assigned variable": ("h = %env HOME", f"h = {SHELL}.environment('HOME')"),
     "bash": ("%%bash\necho $A {b}\nls", f"{SHELL}.script('bash', 'echo $A {{b}}\\nls')\n\n"),
     "writefile": (
         "\n%%writefile -a a.txt\nhi",
@@ -75,8 +81,8 @@ REFUSED = {
     "help after": ("x?", 1, "write help(x) instead"),
     "help before": ("x = 1\n?x.y", 2, "write help(x.y) instead"),
     "help twice": ("x??", 1, "write help(x) instead"),
-    "assigned command": ("files = !ls", 1, "!ls cannot be assigned"),
-    "assigned magic": ("a = 1\nd = %pwd", 2, "%pwd cannot be assigned"),
+    "assigned magic": ("a = 1\nd = %time f()", 2, "%time cannot be assigned"),
+    "nothing assigned": ("files = !", 1, "without a command"),
     "braces": ("!ls {folder}", 1, "may mean Python or the shell"),
     "dollar": ("!echo $HOME", 1, "may mean Python or the shell"),
     "two bangs": ("!!ls", 1, "use subprocess.run"),

@@ -15,6 +15,13 @@ def test_a_command_prints_and_goes_on_after_a_failure(capsys):
     assert captured.err == "!echo a; echo b >&2; exit 3: exit status 3\n"
 
 
+def test_an_assigned_command_gives_its_lines_and_prints_nothing(capsys):
+    assert shell.output("echo a b; echo c >&2; exit 3") == ["a b", "c"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith(": exit status 3\n")
+
+
 def test_a_script_that_fails_raises(capsys):
     with pytest.raises(subprocess.CalledProcessError, match="%%sh"):
         shell.script("sh", "echo a\nfalse")

@@ -98,11 +98,7 @@ def translate(source: str) -> Translated:
             name = bare.strip("? ")
             raise MagicError(n + 1, f"{bare} asks IPython for help; write help({name}) instead")
         elif (match := _ASSIGNED.match(bare)) and not _parses(bare):
-            raise MagicError(
-                n + 1,
-                f"{match['magic'].split()[0]} cannot be assigned here; use the subprocess or os "
-                "module and assign its result",
-            )
+            out[n] = indent + bare[: match.start("magic")] + _value(match["magic"], n + 1)
     return Translated(source="\n".join(out), timed=timed, notices=tuple(notices))
 
 
@@ -185,14 +181,28 @@ def _refusal(magic: str, name: str, rest: str) -> str:
     )
 
 
-def _command(text: str, line: int) -> str:
+def _value(magic: str, line: int) -> str:
+    """What stands behind ``=``: a command's output, a directory, a variable of the environment."""
+    if magic.startswith("!"):
+        return _command(magic[1:], line, "output")
+    match = _NAME.match(magic)
+    if match and match["name"] in {"pwd", "env"}:
+        return _line_magic(magic, line)[0]
+    raise MagicError(
+        line,
+        f"{magic.split(maxsplit=1)[0]} cannot be assigned here; use the subprocess or os "
+        "module and assign its result",
+    )
+
+
+def _command(text: str, line: int, function: str = "command") -> str:
     if text.startswith("!"):
         raise MagicError(line, "!! keeps a command's output; use subprocess.run(...) instead")
     if not text.strip():
         raise MagicError(line, "! without a command")
     if text.rstrip().endswith("\\"):
         raise MagicError(line, "a ! command on several lines; write it on one, or use %%bash")
-    return f"{_SHELL}.command({_plain(text.strip(), line)!r})"
+    return f"{_SHELL}.{function}({_plain(text.strip(), line)!r})"
 
 
 def _plain(text: str, line: int) -> str:

@@ -14,7 +14,7 @@ import selectors
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _LOOK = 0.1  # seconds
 
@@ -24,14 +24,19 @@ def command(text: str) -> None:
 
     A failing command is reported on stderr and stops nothing, as in IPython.
     """
-    status = _run(text, shell=True)  # noqa: S604 - that is what `!` asks for
-    if status:
-        print(f"!{text}: exit status {status}", file=sys.stderr)
+    _warn(text, _run(text, _print, shell=True))  # noqa: S604 - that is what `!` asks for
+
+
+def output(text: str) -> list[str]:
+    """The lines that an assigned ``!`` line prints, with those on stderr, as in IPython."""
+    parts: list[str] = []
+    _warn(text, _run(text, parts.append, shell=True))  # noqa: S604 - as above
+    return "".join(parts).splitlines()
 
 
 def script(program: str, text: str) -> None:
     """Run a ``%%bash`` or ``%%sh`` cell. Raises CalledProcessError where the script fails."""
-    status = _run([program, "-c", text])
+    status = _run([program, "-c", text], _print)
     if status:
         raise subprocess.CalledProcessError(status, f"%%{program}")
 
@@ -39,7 +44,7 @@ def script(program: str, text: str) -> None:
 def pip(arguments: str) -> None:
     """Run pip of this interpreter. Raises CalledProcessError where it fails."""
     line = [sys.executable, "-m", "pip", *shlex.split(arguments)]
-    status = _run(line)
+    status = _run(line, _print)
     if status:
         raise subprocess.CalledProcessError(status, shlex.join(["pip", *line[3:]]))
 
@@ -75,7 +80,19 @@ def write_file(path: str, text: str, *, append: bool = False) -> None:
         stream.write(text if text.endswith("\n") else text + "\n")
 
 
-def _run(arguments: str | Sequence[str], *, shell: bool = False) -> int:
+def _warn(text: str, status: int) -> None:
+    if status:
+        print(f"!{text}: exit status {status}", file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _run(
+    arguments: str | Sequence[str], write: Callable[[str], object], *, shell: bool = False
+) -> int:
     # stderr goes with stdout: only so does the order of the lines stay as the command wrote them.
     process = subprocess.Popen(
         arguments, shell=shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -92,9 +109,8 @@ def _run(arguments: str | Sequence[str], *, shell: bool = False) -> int:
                     continue
                 if not (data := os.read(process.stdout.fileno(), 65536)):
                     break
-                sys.stdout.write(decoder.decode(data))
-                sys.stdout.flush()
-        sys.stdout.write(decoder.decode(b"", final=True))
+                write(decoder.decode(data))
+        write(decoder.decode(b"", final=True))
         return process.wait()
     finally:
         if process.poll() is None:
