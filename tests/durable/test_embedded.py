@@ -18,6 +18,7 @@ from resonate_base import ConnectorError
 from pyrepl3.durable import embedded, rows
 from pyrepl3.durable.embedded import EMBEDDED, Embedded, now_ms
 from pyrepl3.durable.rows import Rows
+from pyrepl3.durable.state.machine import Machine
 from pyrepl3.durable.state.records import Query
 from pyrepl3.durable.state.requests import (
     PromiseCreate,
@@ -26,6 +27,7 @@ from pyrepl3.durable.state.requests import (
     PromiseSettle,
     ScheduleCreate,
     TaskAcquire,
+    read_data,
 )
 from pyrepl3.errors import DurabilityError, StoreCorruptError, StoreError
 
@@ -389,6 +391,57 @@ def test_collecting_takes_many_lineages_past_one_that_stays(opened, monkeypatch)
     clock.now += 1
     assert connection.collect(older=0).result(10) == 6
     assert len(ids(connection)) == 8
+
+
+def suspend(connection, task, awaited):
+    """A task that waits for another promise."""
+    target = {"resonate:target": "poll://any@default"}
+    ask(connection, PromiseCreate(id=task, timeout_at=FOREVER, tags=target))
+    assert ask(connection, TaskAcquire(id=task, version=0, pid="p", ttl=1_000)).status == 200
+    waiting = {"awaited": awaited, "awaiter": task}
+    actions = [{"kind": "promise.register_callback", "data": waiting}]
+    data = {"id": task, "version": 1, "actions": actions}
+    asked = read_data("task.suspend", msgspec.Raw(json.dumps(data).encode()))
+    assert ask(connection, asked).status == 200
+
+
+@pytest.mark.parametrize("gone", ["awaited", "awaiter"])
+def test_who_waits_for_what_goes_with_either(opened, gone):
+    """A row that nobody deletes would be read at each opening, for ever."""
+    connection = opened()
+    names = {"awaited": "s", "awaiter": "s"} | {gone: "c7-1"}
+    outside = {"resonate:external": "true"}
+    ask(connection, PromiseCreate(id=names["awaited"], timeout_at=FOREVER, tags=outside))
+    suspend(connection, names["awaiter"], names["awaited"])
+    assert connection._rows.waits() == [(names["awaited"], names["awaiter"])]
+    connection.forget("c7-").result(10)
+    assert connection._rows.waits() == []
+
+
+def test_a_collection_lets_others_in_between(tmp_path, monkeypatch):
+    """A transaction of few lineages at a time; each is looked at once."""
+    monkeypatch.setattr(rows, "_LINEAGES", 3)
+    found = Rows(tmp_path / "durable.db", "FULL")
+    machine = Machine(found, EMBEDDED)
+    for n in range(5):
+        for id_ in (str(n), f"{n}:1"):
+            machine.apply(PromiseCreate(id=id_, timeout_at=FOREVER))
+            machine.apply(PromiseSettle(id=id_, state="resolved"))
+    found.write(machine.take_changes())
+    far = 1 << 60
+    assert [found.collect(far), found.collect(far), found.collect(far)] == [
+        (6, True),
+        (4, False),
+        (0, False),
+    ]
+    found.close()
+
+
+@pytest.mark.parametrize(("wanted", "level"), [(None, 2), ("FULL", 2), ("NORMAL", 1)])
+def test_each_commit_is_synced_unless_normal_is_asked_for(opened, wanted, level):
+    connection = opened(**({} if wanted is None else {"synchronous": wanted}))
+    connection._rows._db.execute("SELECT 1")
+    assert connection._rows._db.execute("PRAGMA synchronous").fetchone() == (level,)
 
 
 def test_what_is_forgotten_was_never_there(opened):

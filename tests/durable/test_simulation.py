@@ -160,7 +160,10 @@ class Simulation:
             return
 
     def look(self):
-        """What was settled, and committed, stays as it is."""
+        """What was settled, and committed, stays as it is; who waits is on disk as in memory."""
+        waits = self.machine.ledger._awaiters.items()
+        tied = [(awaited, awaiter) for awaited, awaiters in waits for awaiter in awaiters]
+        assert sorted(self.rows.waits()) == sorted(tied)
         for name in [*ROOTS, *(f"{root}:{n}" for root in ROOTS for n in range(3))]:
             found = self.rows.find(name)
             seen = (found[0].state, bytes(found[0].value)) if found else ("none", b"")

@@ -110,7 +110,6 @@ def _drop_blobs(db: sqlite3.Connection, packs: Packs, kept: list[Row], where: st
                     raise corrupt(where, value_of(holders.get(key, ()))) from None
                 live.update(lists, chunks)
     db.execute("CREATE TEMP TABLE IF NOT EXISTS live_chunk (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-    db.execute("DELETE FROM live_chunk")
     db.executemany("INSERT INTO live_chunk VALUES (?)", ((digest,) for digest in live))
     db.execute("DELETE FROM chunk WHERE digest NOT IN (SELECT digest FROM live_chunk)")
     db.execute("DELETE FROM piece WHERE id NOT IN (SELECT at FROM chunk WHERE pack = 0)")
