@@ -428,7 +428,10 @@ def test_a_collection_lets_others_in_between(tmp_path, monkeypatch):
             machine.apply(PromiseCreate(id=id_, timeout_at=FOREVER))
             machine.apply(PromiseSettle(id=id_, state="resolved"))
     found.write(machine.take_changes())
+    found.commit()
     far = 1 << 60
+    found.collect(far)
+    found.rollback()  # as a crash in the middle of it does
     assert [found.collect(far), found.collect(far), found.collect(far)] == [
         (6, True),
         (4, False),

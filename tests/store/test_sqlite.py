@@ -177,6 +177,17 @@ def test_a_big_blob_lies_in_a_pack(path):
     store.close()
 
 
+def test_an_epoch_that_is_not_there_is_told_with_the_newest(path):
+    fill(path, epochs=2)
+    store = SqliteStore(path)
+    with pytest.raises(StoreError, match="has no epoch 7; the newest is 2"):
+        store.load(7)
+    with pytest.raises(StoreError, match="has no epoch 7; the newest is 2"):
+        store.commit(make_delta({"x": b"1"}), make_receipt(3), parent=7)
+    assert store.head == 2
+    store.close()
+
+
 def test_it_may_be_used_from_another_thread(path):
     store = SqliteStore(path)
     found = []
