@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pyrepl3.front.timeline import shown
 from pyrepl3.records import CheckReport, Diagnostic, HotReport
 
 _WIDEST = 40  # characters of a name in a table
@@ -54,11 +55,12 @@ def type_lines(types: Mapping[str, str], names: Sequence[str]) -> Iterator[str]:
     missing = [name for name in names if name not in types]
     if missing:
         raise ValueError(f"no name {missing[0]!r} in this session")
-    shown = {name: types[name] for name in (names or types)}
-    wide = min(_WIDEST, max(map(len, shown), default=0))
-    for name, kind in shown.items():
+    listed = names or [name for name in types if shown(name)]
+    found = {name: types[name] for name in listed}
+    wide = min(_WIDEST, max(map(len, found), default=0))
+    for name, kind in found.items():
         yield f"{name:{wide}}  {kind}"
-    if not shown:
+    if not found:
         yield "no names yet"
 
 

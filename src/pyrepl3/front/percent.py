@@ -285,7 +285,7 @@ COMMANDS: Mapping[str, PercentCommand] = {
     ),
     "hot": PercentCommand(
         takes="[on|off|counts]",
-        about="where the time goes, by line and function; counts: exactly how often, and slower",
+        about="where the time goes, by line and function; counts: exact, and slower",
         run=Percent.hot,
         most=1,
     ),

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyrepl3.run.usage import beginning_of, parent_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -170,7 +172,7 @@ def sweep(parent: Path) -> None:
     """End what processes that are gone have left behind."""
     for path in parent.glob("pyrepl3-*"):
         _, pid, began, *_ = [*path.name.split("-"), "", ""]
-        if not pid.isdigit() or _began(int(pid)) != began:
+        if not pid.isdigit() or beginning_of(int(pid)) != began:
             Leaf(path).end()
 
 
@@ -192,26 +194,13 @@ def _own() -> str | None:
 
 
 def _prefix(pid: int) -> str:
-    return f"pyrepl3-{pid}-{_began(pid)}"
-
-
-def _began(pid: int) -> str:
-    """When a process began, as the kernel counts: another one of its number began later. "" if it is gone."""
-    with suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]
-        return text.split()[19].decode()
-    return ""
+    return f"pyrepl3-{pid}-{beginning_of(pid)}"
 
 
 def _family(pids: Collection[int]) -> set[int]:
     """Those of ``pids`` that are this process, or were started by it."""
     found = {os.getpid()}
-    parents: dict[int, int] = {}
-    for pid in pids:
-        with suppress(OSError, IndexError, ValueError):
-            parents[pid] = int(
-                Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1]
-            )
+    parents = {pid: parent_of(pid) for pid in pids}
     grown = True
     while grown:
         more = {pid for pid, parent in parents.items() if parent in found} - found

@@ -47,12 +47,27 @@ def is_over(pid: int) -> bool:
     return _state(pid) in (b"Z", b"X")
 
 
+def parent_of(pid: int) -> int | None:
+    """The process that started another one; None where it cannot be told."""
+    parent = _stat(pid, 1)
+    return int(parent) if parent else None
+
+
+def beginning_of(pid: int) -> str:
+    """When a process began, as the kernel counts: another one of its number began later. "" if it is gone."""
+    return _stat(pid, 19).decode()
+
+
 def _state(pid: int) -> bytes:
-    """The letter of the state of a process; b"" where it cannot be told."""
+    return _stat(pid, 0)
+
+
+def _stat(pid: int, field: int) -> bytes:
+    """A field of what the kernel tells of a process, after its name; b"" where it cannot be told."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
             # The name before it is in brackets, and may hold any of them.
-            return file.read().rpartition(b")")[2].split()[0]
+            return file.read().rpartition(b")")[2].split()[field]
     except (OSError, IndexError):  # no /proc, or a process that has just ended
         return b""
 

@@ -156,7 +156,7 @@ class Snapshotter:
             for name in names:
                 value = namespace[name]
                 state.ids[name] = id(value)
-                state.hold(name, keeper_of(value, len(entry.blob.data), plain=False))
+                state.hold(name, keeper_of(value, len(entry.blob.data), holdable=False))
                 if is_definition(value, self._module):
                     state.definitions.add(name, value)
             names = [name for name in names if not is_small_atom(namespace[name])]

@@ -47,7 +47,7 @@ class Pickled:
     """A blob made, and what was learned on the way.
 
     ``reach`` holds the ids of the objects whose identity matters; ``refs`` the names it refers to,
-    ``links`` the names in its code. ``plain``: it holds builtin containers and atoms only. ``size`` is
+    ``links`` the names in its code. ``holdable``: nobody could tell that its values live on. ``size`` is
     that of the pickle, cuts included; ``total`` counts the memory too that it leaves out. ``fresh`` is
     what it reaches now and did not when it was stored last, once that is known. ``alone`` has, for some
     of several names, the digest of the blob that the name would make by itself.
@@ -59,9 +59,9 @@ class Pickled:
         "contents",
         "data",
         "fresh",
+        "holdable",
         "links",
         "names",
-        "plain",
         "reach",
         "refs",
         "size",
@@ -74,7 +74,7 @@ class Pickled:
         self.reach: set[int] = set()
         self.refs: frozenset[str] = frozenset()
         self.links: frozenset[str] = frozenset()
-        self.plain = False
+        self.holdable = False
         self.fresh: set[int] | None = None
         self.alone: dict[str, tuple[object, ...]] = {}
         self.size = len(data) + sum(part.size for part in raw if isinstance(part, Pieces))
@@ -204,7 +204,7 @@ def _pickle_names(commons: Commons, values: Mapping[str, object]) -> Pickled | F
     pickler = written.pickler
     made = Pickled(tuple(values), written.data, written.raw)
     made.refs, made.links = frozenset(pickler.refs), frozenset(pickler.links)
-    made.reach, made.plain = _find_reach(pickler, written.sink, values)
+    made.reach, made.holdable = _find_reach(pickler, written.sink, values)
     return made
 
 
@@ -253,7 +253,7 @@ def _find_reach(
     pickler.keep.clear()
     memo = pickler.memo.copy()
     pickler.clear_memo()
-    reach, plain = find_reach(
+    reach, holdable = find_reach(
         memo,
         pickler.commons.kinds,
         by_value=pickler.by_value,
@@ -261,7 +261,7 @@ def _find_reach(
         only_builtins=only_builtins,
     )
     reach.update(pickler.buffers)
-    return reach, plain and not pickler.buffers
+    return reach, holdable and not pickler.buffers
 
 
 def _count_memo(pickler: BlobPickler, sink: Sink) -> int:

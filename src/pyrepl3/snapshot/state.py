@@ -175,13 +175,13 @@ def is_small_atom(value: object) -> bool:
     return (kind is str or kind is bytes) and len(value) <= _SMALL  # type: ignore[arg-type]
 
 
-def keeper_of(value: object, size: int, *, plain: bool) -> object:
+def keeper_of(value: object, size: int, *, holdable: bool) -> object:
     """What to keep of ``value`` so that its id is not mistaken: itself, a weak reference, or nothing.
 
     Itself only where nobody can notice: it is small, and there is no weak reference to what it holds.
     Nothing means that a new object of the same id is seen only if its name was touched.
     """
-    if is_small_atom(value) or (plain and size <= _HOLD_BELOW):
+    if is_small_atom(value) or (holdable and size <= _HOLD_BELOW):
         return value
     if f"{type(value).__module__}.{type(value).__name__}" == "numpy.ndarray":
         return None  # its resize() refuses an array that somebody refers to, weakly too

@@ -391,7 +391,7 @@ class Work:
         for name in self.changed:
             state.ids[name] = id(self.values[name])
             made = self.done.get(name)
-            size, plain = (made.total, made.plain) if made is not None else (0, False)
-            state.hold(name, keeper_of(self.values[name], size, plain=plain))
+            size, holdable = (made.total, made.holdable) if made is not None else (0, False)
+            state.hold(name, keeper_of(self.values[name], size, holdable=holdable))
         groups = dict.fromkeys(state.groups.values())
         state.buffers.commit(content for group in groups for content in group.contents)
