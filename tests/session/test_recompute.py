@@ -7,6 +7,7 @@ import pytest
 import pyrepl3
 from pyrepl3.records import Cell, Epoch, Notice, Receipt, Restored
 from pyrepl3.session.recompute import find_makers
+from pyrepl3.snapshot import rebuild
 from pyrepl3.testing.fakes import Seen
 
 
@@ -44,6 +45,27 @@ async def test_recompute_makes_lost_names_again_and_changes_no_other(tmp_path):
         assert session.lost.keys() == {"lock", "held"}
         await session.restore(session.epoch, recompute=True)
         assert session.lost == {}
+
+
+async def test_what_another_python_has_left_is_made_again_by_its_cells(tmp_path, monkeypatch):
+    """Lost when it is restored, not when it was stored: bytecode is for one version."""
+    seen = Seen()
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild, "MAKER", "cpython-399")
+        async with open_at(tmp_path) as session:
+            await session.run(
+                "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nruns = [1]"
+            )
+            await session.run("ps = [P(1)]\ndef f(): return ps[0].x")
+            await session.run("runs.append(2)")
+    async with open_at(tmp_path) as session:
+        assert session.lost.keys() == {"P", "ps", "f"}
+        assert session.lost["P"].endswith("recompute makes it again (made by cell 1)")
+        assert session.lost["ps"].endswith("(made by cell 2)")
+    async with open_at(tmp_path, recompute=True, observe=seen) as session:
+        assert session.lost == {}
+        assert seen.of(Restored)[0].recomputed == {"P", "ps", "f"}
+        assert (await session.run("f(), type(ps[0]) is P, runs")).text == "(1, True, [1, 2])"
 
 
 async def test_a_cell_that_fails_when_run_again_is_told_and_loses_nothing_else(tmp_path):

@@ -129,14 +129,20 @@ class Travel:
         self.count = max(self.count, snapshot.count)
         if epoch is None and snapshot.epoch == 0:
             return
-        makers: dict[str, Cell] = {}
         line: Sequence[Epoch] = ()
+        makers: dict[str, Cell] = {}
         if snapshot.lost:
             line = await self._call(lambda: store.history(snapshot.epoch))
             makers = find_makers(line, snapshot.lost)
             numbers = {name: cell.n for name, cell in makers.items()}
             snapshot = msgspec.structs.replace(snapshot, makers=numbers)
-        self.lost = await self._runner.restore(snapshot)
+        self.lost = lost = await self._runner.restore(snapshot)
+        if late := lost.keys() - snapshot.lost.keys():  # here, and not when they were stored
+            line = line or await self._call(lambda: store.history(snapshot.epoch))
+            made = find_makers(line, late)
+            makers |= made
+            told = {name: f"{lost[name]} (made by cell {cell.n})" for name, cell in made.items()}
+            self.lost = {**lost, **told}
         self._submissions.forget()
         self._forget_commit()
         self.unaudited = not snapshot.audited

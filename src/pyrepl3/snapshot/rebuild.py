@@ -59,7 +59,9 @@ def by_name(builder: Builder, name: str) -> object:
 
 def make_code(maker: str, data: bytes) -> types.CodeType:
     if maker != MAKER:
-        raise ValueError(f"its code was compiled by {maker}, and this is {MAKER}")
+        raise ValueError(
+            f"its code was compiled by {maker}, and this is {MAKER}; recompute makes it again"
+        )
     code: types.CodeType = marshal.loads(data)  # noqa: S302 - from the user's own store
     return code
 
