@@ -13,8 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pyrepl3.errors import SessionClosedError, SessionInUseError, StoreCorruptError, StoreError
+from pyrepl3.errors import (
+    SessionClosedError,
+    SessionExistsError,
+    SessionInUseError,
+    StoreCorruptError,
+    StoreError,
+)
 from pyrepl3.records import Delta
+from pyrepl3.store import opening, sqlite
+from pyrepl3.store.lock import SessionLock
 from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.testing.conformance import make_delta, make_receipt, read_values
 
@@ -39,6 +47,49 @@ def test_a_commit_syncs_the_log_before_it_returns(path):
     ask = store._db.execute
     assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
     assert ask("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    store.close()
+
+
+def test_the_directories_of_a_new_session_are_on_disk_before_it_counts_as_made(path, monkeypatch):
+    """Else a power cut may leave the files of commits without a name."""
+    synced, made = [], []
+    for module in (sqlite, opening):
+        monkeypatch.setattr(module, "sync", synced.append)
+    mark_made = SessionLock.mark_made
+    monkeypatch.setattr(
+        SessionLock, "mark_made", lambda lock: (made.append(len(synced)), mark_made(lock))
+    )
+    place = path / "deeper"
+    SqliteStore(place).close()
+    assert {path.parent, path, place, place / "session.db"} <= set(synced)
+    assert made == [len(synced)]
+    synced.clear()
+    SqliteStore(place).close()
+    assert synced == []
+
+
+def test_a_closed_store_holds_no_file(path):
+    def held():
+        return {
+            str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+        }
+
+    store = SqliteStore(path)
+    big = random.Random(1).randbytes(1_000_000)
+    store.commit(make_delta({"big": big}), make_receipt(1), parent=0)
+    store.load()
+    assert any("pack-000001" in name for name in held())
+    store.close()
+    assert not any(str(path) in name for name in held())
+
+
+def test_a_fork_in_memory_has_a_name_of_its_own(path):
+    store = SqliteStore(":memory:")
+    store.commit(make_delta({"a": b"1"}), make_receipt(1), parent=0)
+    fork = store.fork("other")
+    with pytest.raises(SessionExistsError, match="other"):
+        store.fork("other")
+    fork.close()
     store.close()
 
 
@@ -393,6 +444,62 @@ def test_a_full_disk_keeps_the_old_epoch_and_goes_on_when_there_is_room(path):
 
 
 @pytest.mark.slow
+class Failing:
+    """A database whose ``statement`` fails, undone or done."""
+
+    def __init__(self, db, statement, *, done):
+        self.db, self.statement, self.done = db, statement, done
+
+    def __getattr__(self, name):
+        return getattr(self.db, name)
+
+    def execute(self, statement, *more):
+        if not statement.startswith(self.statement):
+            return self.db.execute(statement, *more)
+        if self.done:
+            self.db.execute(statement, *more)
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_what_a_failed_commit_may_have_kept_is_whole(path, done):
+    """The disk fails while the transaction ends: nobody knows whether it did."""
+    store = SqliteStore(path)
+    big = [random.Random(n).randbytes(1_000_000) for n in range(3)]
+    store.commit(make_delta({"x": big[0]}), make_receipt(1), parent=0)
+    database = store._db
+    store._db = Failing(database, "COMMIT", done=done)
+    with pytest.raises(StoreError):
+        store.commit(make_delta({"x": big[1]}), make_receipt(2), parent=1)
+    store._db = database
+    assert store.head == 1 + done
+    assert read_values(store.load()) == {"x": big[done]}
+    assert big[1] in (path / "pack-000001").read_bytes()
+    at = store.commit(make_delta({"y": big[2]}), make_receipt(3), parent=store.head)
+    store.verify()
+    store.close()
+    store = SqliteStore(path)
+    assert (store.head, read_values(store.load())) == (at, {"x": big[done], "y": big[2]})
+    store.verify()
+    store.close()
+
+
+def test_a_commit_that_fails_before_its_end_leaves_nothing_behind(path):
+    store = SqliteStore(path)
+    big = [random.Random(n).randbytes(1_000_000) for n in range(2)]
+    store.commit(make_delta({"x": big[0]}), make_receipt(1), parent=0)
+    size = (path / "pack-000001").stat().st_size
+    database = store._db
+    store._db = Failing(database, "INSERT INTO epoch", done=True)
+    with pytest.raises(StoreError):
+        store.commit(make_delta({"x": big[1]}), make_receipt(2), parent=1)
+    store._db = database
+    assert (path / "pack-000001").stat().st_size == size
+    assert store.commit(make_delta({"x": big[1]}), make_receipt(2), parent=1) == 2
+    store.verify()
+    store.close()
+
+
 def test_a_file_that_may_not_grow_is_a_store_error(path):
     """The kernel refuses the write (RLIMIT_FSIZE), as a full disk or a quota does."""
     script = """
