@@ -139,6 +139,18 @@ async def test_an_end_that_is_not_on_disk_is_remembered_in_this_process():
         assert await session.fetch("n") == 1
 
 
+async def test_an_end_that_is_not_on_disk_is_undone_with_what_the_session_was():
+    store = FakeStore()
+    async with pyrepl3.open_session("demo", store=store) as session:
+        await session.run("n = 0")
+        store.fail_commit("before")
+        assert (await session.run(COUNT, id="a")).value == 1
+        await session.restore(1)
+        again = await session.run(COUNT, id="a")
+        assert isinstance(again, Done)
+        assert again.value == 1
+
+
 async def test_a_stale_base_is_refused_before_anything_runs():
     async with pyrepl3.open_session("demo", store=FakeStore()) as session:
         assert (await session.run("n = 1", base=0)).cell.base == 0
