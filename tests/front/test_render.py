@@ -172,6 +172,20 @@ def test_what_is_not_kept_is_named_once(shown):
     ]
 
 
+def test_names_lost_for_one_reason_are_one_line_and_of_many_reasons_a_few_are_told(shown):
+    report, _, err = shown
+    lost = {f"f{n}": "bytecode (made by cell 1)" for n in range(10)}
+    lost |= {f"g{n:02}": f"reason {n:02}" for n in range(20)}
+    report.event(Restored(epoch=2, names=frozenset(), lost=lost))
+    first, *others, last = err.getvalue().splitlines()
+    assert first == (
+        "pyrepl3: f0, f1, f2, f3, f4, f5, f6, f7 and 2 more did not come back: "
+        "bytecode (made by cell 1)"
+    )
+    assert others == [f"pyrepl3: g{n:02} did not come back: reason {n:02}" for n in range(9)]
+    assert last == "pyrepl3: 11 more did not come back (at the prompt %lost tells all)"
+
+
 def epoch(**fields):
     return Epoch(epoch=7, parent=6, receipt=Receipt(cell=CELL, status="done", **fields))
 

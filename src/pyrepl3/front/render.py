@@ -28,6 +28,7 @@ from pyrepl3.records import (
     Started,
 )
 
+_REASONS = 10  # lines about names that are lost, at a time
 _OPTIONS = {
     "Limits.wall": "--timeout",
     "Limits.memory": "--memory",
@@ -164,11 +165,17 @@ class TextReport:
         self._console.line(self._console.style(f"did you mean{what}:", "note") + "\n" + lines)
 
     def lost(self, lost: Mapping[str, str], what: str) -> None:
-        """Name what is not kept, once for each name and reason."""
+        """Name what is not kept, once for each name and reason: a line for each reason, a few of many."""
+        by_reason: dict[str, list[str]] = {}
         for name, reason in sorted(lost.items()):
             if name != "_" and self._said.get(name) != reason:
                 self._said[name] = reason
-                self.note(f"{name} {what}: {reason}")
+                by_reason.setdefault(reason, []).append(name)
+        told = list(by_reason.items())
+        for reason, names in told[:_REASONS]:
+            self.note(f"{list_names(names, 8)} {what}: {reason}")
+        if more := sum(len(names) for _, names in told[_REASONS:]):
+            self.note(f"{more} more {what} (at the prompt %lost tells all)")
 
     def note(self, text: str) -> None:
         """A line of ours, told from the user's own output by its start."""
