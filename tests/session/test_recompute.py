@@ -57,15 +57,45 @@ async def test_what_another_python_has_left_is_made_again_by_its_cells(tmp_path,
                 "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nruns = [1]"
             )
             await session.run("ps = [P(1)]\ndef f(): return ps[0].x")
-            await session.run("runs.append(2)")
+            await session.run("runs.append(2); ps[0].x = 5")
     async with open_at(tmp_path) as session:
         assert session.lost.keys() == {"P", "ps", "f"}
         assert session.lost["P"].endswith("recompute makes it again (made by cell 1)")
         assert session.lost["ps"].endswith("(made by cell 2)")
     async with open_at(tmp_path, recompute=True, observe=seen) as session:
         assert session.lost == {}
-        assert seen.of(Restored)[0].recomputed == {"P", "ps", "f"}
-        assert (await session.run("f(), type(ps[0]) is P, runs")).text == "(1, True, [1, 2])"
+        (restored,) = seen.of(Restored)
+        assert restored.recomputed == {"P", "f"}
+        assert restored.names >= {"P", "f", "ps", "runs"}
+        # The list was changed after the cell that made it: loaded from the store, not made again.
+        assert (await session.run("f(), type(ps[0]) is P, ps, runs")).text == (
+            "(5, True, [P(x=5)], [1, 2])"
+        )
+        await session.run("y = 1")
+    async with open_at(tmp_path) as session:  # by this Python, as any session
+        assert session.lost == {}
+        assert (await session.run("f(), type(ps[0]) is P")).text == "(5, True)"
+
+
+async def test_what_was_stored_whole_is_loaded_whatever_its_own_cell_would_make(
+    tmp_path, monkeypatch
+):
+    """Also where one cell made both, and where it fails when it runs again."""
+    flag = tmp_path / "flag"
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild, "MAKER", "cpython-399")
+        async with open_at(tmp_path / "s") as session:
+            await session.run("class P:\n    def get(self): return self.x\nps = [P()]\nn = 1")
+            await session.run(
+                f"import pathlib\nassert not pathlib.Path({str(flag)!r}).exists()\nqs = {{'p': P()}}"
+            )
+            await session.run("ps[0].x = 7; n = 2")
+    flag.touch()
+    async with open_at(tmp_path / "s") as session:
+        assert session.lost.keys() == {"P", "ps", "qs"}
+        await session.restore(session.epoch, recompute=True)
+        assert session.lost == {}
+        assert (await session.run("ps[0].get(), n, type(qs['p']) is P")).text == "(7, 2, True)"
 
 
 async def test_a_cell_that_fails_when_run_again_is_told_and_loses_nothing_else(tmp_path):

@@ -21,6 +21,7 @@ from pyrepl3.records import (
     ModeReport,
     Notes,
     ParallelReport,
+    Reload,
     TaskInfo,
     Tasks,
     Types,
@@ -50,6 +51,8 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
             return "parallel", ParallelReport, source, 0
         case Notes():
             return "notes", tuple[str, ...], "", 0
+        case Reload():
+            return "reload", tuple[str, ...], "", 0
         case Check(source=source):
             return "check", Looked, source, 0
         case Types():
@@ -67,10 +70,8 @@ def to_wire(question: Question) -> tuple[Asks, Any, str, int]:
 def from_wire(message: Ask) -> Question | None:
     """The question again; None for what is none of the Runner port."""
     match message.what:
-        case "fetch":
-            return Fetch(name=message.text)
-        case "pickle":
-            return Fetch(name=message.text, trusted=True)
+        case "fetch" | "pickle" as what:
+            return Fetch(name=message.text, trusted=what == "pickle")
         case "variables":
             return Variables()
         case "tasks":
@@ -83,6 +84,8 @@ def from_wire(message: Ask) -> Question | None:
             return ExplainParallel(source=message.text)
         case "notes":
             return Notes()
+        case "reload":
+            return Reload()
         case "check":
             return Check(source=message.text)
         case "types":

@@ -33,7 +33,7 @@ from pyrepl3.isolate.process_limits import hold
 from pyrepl3.isolate.stacks import describe_stacks
 from pyrepl3.isolate.telling import Teller, Window
 from pyrepl3.isolate.values import pack_value, pickle_value
-from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Tasks
+from pyrepl3.records import Breakpoint, Debug, Fetch, Notes, Reload, Tasks
 from pyrepl3.run.asking import stop_if_asked
 from pyrepl3.run.cancel import request_stop
 from pyrepl3.run.display import display
@@ -319,7 +319,7 @@ class _Worker:
         found: Any
         try:
             match question:
-                case Tasks() | Notes():
+                case Tasks() | Notes() | Reload():
                     asked = question
                     return self._runner.call(lambda: executor.ask(asked), reply)
                 case Debug() | Breakpoint():

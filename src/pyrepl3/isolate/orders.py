@@ -100,6 +100,7 @@ type Asks = Literal[
     "explain",
     "parallel",
     "notes",
+    "reload",
     "stack",
     "debug",
     "breakpoint",

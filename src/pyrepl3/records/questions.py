@@ -54,6 +54,14 @@ class Notes(Record, frozen=True, kw_only=True):
     """Ask what the last restore did not do quite as it was. Answer: a tuple of str."""
 
 
+class Reload(Record, frozen=True, kw_only=True):
+    """Have loaded what the last restore could not load for a lost name that it refers to.
+
+    It can be once such a name is bound again, and before the next mark. Answer: a tuple of str, the names
+    that came back.
+    """
+
+
 class Check(Record, frozen=True, kw_only=True):
     """Ask what ``source`` looks like before it runs. Answer: a Looked. Nothing runs."""
 
@@ -129,6 +137,7 @@ type Question = (
     | Explain
     | ExplainParallel
     | Notes
+    | Reload
     | Check
     | Types
     | Hot

@@ -99,6 +99,14 @@ class Checkpoints:
         finally:
             OFFERED.reset(token)
 
+    def reload(self) -> tuple[str, ...]:
+        """Load what referred to a lost name that is bound again. Returns the names that came back."""
+        token = OFFERED.set(self._namespace.offered)
+        try:
+            return tuple(sorted(self._snapshotter.reload()))
+        finally:
+            OFFERED.reset(token)
+
     def _restore(self, snapshot: Snapshot) -> dict[str, str]:
         self.begin()
         process = self._process

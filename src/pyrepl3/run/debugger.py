@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.errors import DebugError
+from pyrepl3.records import Breakpoint, Debug
 from pyrepl3.run.debugserver import attached_server, hit_condition, start_server
 from pyrepl3.run.tracebacks import traceback_of, trim
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType
 
-    from pyrepl3.records import Breakpoint, Cell, DebugServer
+    from pyrepl3.records import Cell, DebugServer
     from pyrepl3.run.debugserver import Server
 
 
@@ -25,6 +26,13 @@ class Debugging:
         self._executor = executor
         self._server: Server | None = None
         self._wanted: dict[tuple[str, int], Breakpoint] = {}
+
+    def answer(self, question: Debug | Breakpoint) -> DebugServer | None:
+        """What a question about the debugger promises. Blocks. Raises DebugError."""
+        if isinstance(question, Debug):
+            return self.listen(question.port)
+        self.set(question)
+        return None
 
     def listen(self, port: int) -> DebugServer:
         """Start the server, or join it. Blocks. Raises DebugError."""

@@ -273,6 +273,10 @@ class AsyncExecutor(CellRunner):
         """What the last restore did not do quite as it was."""
         return tuple(self._checkpoints().notes)
 
+    def reload(self) -> tuple[str, ...]:
+        """Load what referred to a lost name that is bound again. Returns the names that came back."""
+        return self._checkpoints().reload()
+
     async def mark(self) -> None:
         """The last snapshot is safe."""
         self._checkpoints().mark()

@@ -16,6 +16,7 @@ from pyrepl3.records import (
     Fetch,
     Hot,
     Notes,
+    Reload,
     Tasks,
     Types,
     Variables,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
-    """The answer. ``Tasks`` must be asked on the loop that the cells run on."""
+    """The answer. ``Tasks`` and ``Reload`` must be asked on the loop that the cells run on."""
     names = executor.namespace.get_for_execution()
     match question:
         case Fetch(name=name):
@@ -49,6 +50,8 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             return tuple(sorted(map(describe_task, tasks), key=lambda info: info.name))
         case Notes():
             return executor.restore_notes
+        case Reload():
+            return executor.reload()
         case Walls():
             return ()  # whoever confines this process knows
         case Complete(source=source, cursor=cursor):
@@ -70,9 +73,7 @@ def answer(question: Question, executor: AsyncExecutor, group: Group) -> Any:
             from pyrepl3.run.typetext import describe_types  # noqa: PLC0415  only where asked for
 
             return describe_types(names, executor.namespace.namespace)
-        case Debug(port=port):
-            return executor.debugging.listen(port)
-        case Breakpoint():
-            return executor.debugging.set(question)
+        case Debug() | Breakpoint():
+            return executor.debugging.answer(question)
         case Hot(watch=watch, counts=counts):
             return executor.hot.answer(watch, counts=counts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyrepl3.errors import CompilationError
-from pyrepl3.records import Notice, Variables
+from pyrepl3.records import Notice, Reload, Variables
 from pyrepl3.session.pasts import flow_of
 
 if TYPE_CHECKING:
@@ -91,17 +91,25 @@ def plan_again(
     return tuple(sorted(again, key=lambda cell: cell.n))
 
 
-async def recompute_names(runner: Runner, again: Sequence[Cell], tell: Observer) -> frozenset[str]:
-    """Run these cells again. Returns the names that are back.
+async def recompute_names(
+    runner: Runner, again: Sequence[Cell], tell: Observer
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Run these cells again. Returns the names that they made, and those that could then be loaded.
 
-    Of each cell only the names in its ``only`` are taken; no epoch is made. The caller has the turn.
+    Of each cell only the names in its ``only`` are taken; no epoch is made. What was lost for a name that
+    it refers to, and is whole in the store, is loaded as it was, not made again. The caller has the turn.
     """
-    back: set[str] = set()
+    made: set[str] = set()
+    loaded: set[str] = set()
     for cell in again:
-        names = cell.only or frozenset()
-        outcome = await runner.run(msgspec.structs.replace(cell, id=f"{cell.id}-again"), tell)
-        back |= names & (await runner.ask(Variables())).keys()
+        names = (cell.only or frozenset()) - loaded
+        if not names:
+            continue
+        cell = msgspec.structs.replace(cell, id=f"{cell.id}-again", only=names)  # noqa: PLW2901
+        outcome = await runner.run(cell, tell)
+        made |= names & (await runner.ask(Variables())).keys()
         if not outcome.ok:
             text = f"cell {cell.n} failed when it was run again for {', '.join(sorted(names))}"
-            tell(Notice(cell_id=f"{cell.id}-again", kind="restored", text=text))
-    return frozenset(back)
+            tell(Notice(cell_id=cell.id, kind="restored", text=text))
+        loaded.update(await runner.ask(Reload()))
+    return frozenset(made - loaded), frozenset(loaded)

@@ -153,8 +153,9 @@ class Travel:
         if recompute:
             wanted = self.lost.keys() & makers.keys()
             again = await self._call(lambda: plan_again(line, wanted, makers)) if wanted else ()
-            recomputed = await recompute_names(self._runner, again, tell)
-            self.lost = {name: why for name, why in self.lost.items() if name not in recomputed}
+            recomputed, loaded = await recompute_names(self._runner, again, tell)
+            back = recomputed | loaded
+            self.lost = {name: why for name, why in self.lost.items() if name not in back}
         names = frozenset(name for blob in snapshot.blobs for name in blob.names)
         lost = dict(self.lost)
         tell(

@@ -57,6 +57,8 @@ class Snapshotter:
         """What a restore did not do quite as the original, in words."""
         self.codes: list[weakref.ref[CodeType]] = []
         """The code of the functions that the last restore made."""
+        self._unmet: Snapshot | None = None
+        """What the last restore could not load for a name that it refers to, until the next mark."""
 
     def delta(self, touched: Collection[str] | None, *, extra: Mapping[str, object]) -> Delta:
         """What changed since the last mark.
@@ -88,6 +90,7 @@ class Snapshotter:
     def mark(self) -> None:
         """What the last delta told is safe: it counts as unchanged from now on."""
         work, self._work = self._work, None
+        self._unmet = None
         if work is not None:
             work.commit()
             self._touched = set()
@@ -135,7 +138,31 @@ class Snapshotter:
                 group.lost = reason
                 state.add(group)
             self._adopt(loader, snapshot)
+            self._note_unmet(loader, snapshot)
         return loader.lost, extra
+
+    def reload(self) -> frozenset[str]:
+        """Load what could not be loaded for a name that it refers to, if that is bound by now.
+
+        Until the first mark after a restore. Returns the names that came back; raises as ``restore``.
+        """
+        from pyrepl3.snapshot.loader import Loader
+        from pyrepl3.snapshot.pickler import no_collection
+
+        snapshot = self._unmet
+        if snapshot is None:
+            return frozenset()
+        loader = Loader(self._namespace, self._module, snapshot, live=True)
+        with no_collection(lasting=True):
+            loader.load_all()
+            self._adopt(loader, snapshot)
+            self._note_unmet(loader, snapshot)
+        back = (entry.blob.names for entry in loader.entries if entry.reason is None)
+        return frozenset(name for names in back for name in names)
+
+    def _note_unmet(self, loader: Loader, snapshot: Snapshot) -> None:
+        blobs = tuple(entry.blob for entry in loader.entries if entry.reason and entry.unmet)
+        self._unmet = msgspec.structs.replace(snapshot, blobs=blobs, engine=b"") if blobs else None
 
     def _adopt(self, loader: Loader, snapshot: Snapshot) -> None:
         """Take what was loaded for what the store holds."""

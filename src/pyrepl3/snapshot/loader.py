@@ -51,6 +51,7 @@ class Entry:
         "opened",
         "reason",
         "refs",
+        "unmet",
         "values",
     )
 
@@ -63,6 +64,7 @@ class Entry:
         self.refs: set[str] = set()
         self.links: set[str] = set()
         self.reason: str | None = None
+        self.unmet = False  # it failed for a name that it refers to
         self.cuts: tuple[Buffer, ...] = ()
         self.opened: list[tuple[Buffer, memoryview]] = []
         self.loading = False
@@ -147,13 +149,17 @@ class Loader:
     """Loads blobs into ``namespace``, the dict of the module called ``module``.
 
     Only code inside the values may raise through ``load_all`` what is no Exception
-    (KeyboardInterrupt); everything else is a reason.
+    (KeyboardInterrupt); everything else is a reason. ``live``: names that ``snapshot`` does not have are
+    looked for in the namespace.
     """
 
-    def __init__(self, namespace: dict[str, object], module: str, snapshot: Snapshot) -> None:
+    def __init__(
+        self, namespace: dict[str, object], module: str, snapshot: Snapshot, *, live: bool = False
+    ) -> None:
         self.namespace, self.module, self.lost = namespace, module, dict(snapshot.lost)
         self.entries = [Entry(self, blob) for blob in snapshot.blobs]
         self._open = snapshot.open
+        self._live = live
         self.notes: list[str] = []
         self.codes: list[weakref.ref[CodeType]] = []  # of the functions made
         self.depth = 0  # above 0 while bare classes are made: then bare is enough
@@ -182,6 +188,8 @@ class Loader:
         """The object bound to ``name``; bare where it is being loaded, or bare is enough."""
         entry = self._by_name.get(name)
         if entry is None:
+            if self._live and name in self.namespace:
+                return self.namespace[name]
             raise LostReferenceError(name, self.lost.get(name, "it is not in the store"))
         if entry.values is not None:
             return entry.values[name]
@@ -207,7 +215,7 @@ class Loader:
         try:
             self._fill(entry)
         except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; told
-            entry.reason = explain(error)
+            entry.reason, entry.unmet = explain(error), isinstance(error, LostReferenceError)
 
     def _fill(self, entry: Entry) -> dict[str, object]:
         values = entry.load()

@@ -23,7 +23,6 @@ import msgspec
 from pyrepl3.errors import CancellationError, CompilationError, NamespaceError
 from pyrepl3.records import (
     Complete,
-    Delta,
     Done,
     Event,
     ExecutionMode,
@@ -33,7 +32,6 @@ from pyrepl3.records import (
     Finished,
     Interrupted,
     ModeReport,
-    Snapshot,
     Started,
     TaskInfo,
     Tasks,
@@ -42,6 +40,7 @@ from pyrepl3.records import (
 from pyrepl3.testing.desk import PATIENCE, Desk, Open
 from pyrepl3.testing.looking import LOOKING
 from pyrepl3.testing.parallel import PARALLEL
+from pyrepl3.testing.restoring import RESTORING
 
 
 class RunnerCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,21 +62,8 @@ class RunnerCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 def runner_checks(*, local: bool = True) -> list[RunnerCheck]:
     """What every Runner must do. Without ``local``, what can be seen from another process."""
-    checks = [*_ALWAYS, *PARALLEL, *LOOKING, *(_LOCAL if local else ())]
+    checks = [*_ALWAYS, *PARALLEL, *LOOKING, *RESTORING, *(_LOCAL if local else ())]
     return [RunnerCheck(name=check.__name__.lstrip("_"), check=check) for check in checks]
-
-
-def _snapshot_of(*deltas: Delta) -> Snapshot:
-    lost: dict[str, str] = {}
-    for delta in deltas:
-        lost.update(delta.lost)
-    return Snapshot(
-        epoch=len(deltas),
-        count=len(deltas),
-        blobs=tuple(blob for delta in deltas for blob in delta.blobs),
-        lost=lost,
-        engine=deltas[-1].engine,
-    )
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -275,32 +261,6 @@ async def _an_audit_finds_what_changed_behind_the_names_of_cells(desk: Desk) -> 
     assert {name for blob in found.blobs for name in blob.names} == {"hidden"}
 
 
-async def _a_restored_namespace_is_the_one_that_was_stored(desk: Desk) -> None:
-    source = (
-        "import math, threading\ndef f(n): return n + x[0]\nx = [1]; y = x; lock = threading.Lock()"
-    )
-    assert (await desk.run(source)).ok
-    delta = await desk.runner.snapshot()
-    await desk.runner.mark()
-    assert "lock" in delta.lost
-    assert (await desk.run("x = 'other'; z = 1")).ok
-    other = Desk(desk.open_runner)
-    other.runner = await other.open_runner()
-    other.count = desk.count
-    try:
-        for one in (desk, other):
-            lost = await one.runner.restore(_snapshot_of(delta))
-            assert "lock" in lost
-            outcome = await one.run("f(1), x is y, math.floor(1.5), 'z' in globals()")
-            assert isinstance(outcome, Done), outcome
-            assert outcome.text == "(2, True, 1, False)"
-            gone = await one.run("lock")
-            assert isinstance(gone, Failed)
-            assert isinstance(gone.error, NameError)
-    finally:
-        await other.runner.aclose()
-
-
 # --- looking in ---------------------------------------------------------------------------------
 
 
@@ -391,7 +351,6 @@ _ALWAYS = (
     _the_caller_s_cancellation_stops_the_cell_and_stays_the_caller_s,
     _a_timeout_around_a_cell_is_a_timeout,
     _a_snapshot_has_what_changed_since_the_last_mark,
-    _a_restored_namespace_is_the_one_that_was_stored,
     _questions_are_answered,
     _a_question_is_answered_while_a_cell_waits,
     _closing_stops_what_runs_and_may_be_done_twice,
