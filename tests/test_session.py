@@ -579,6 +579,8 @@ async def test_a_closed_session_says_so_whatever_is_asked(seen):
         session.tasks(),
         session.complete("x"),
         session.explain_mode("x"),
+        session.explain_parallel("x"),
+        session.walls(),
         session.history(),
         session.restore(1),
     ):
@@ -590,6 +592,16 @@ async def test_a_closed_session_says_so_whatever_is_asked(seen):
     assert not session.interrupt()
     await session.aclose()
     await session.aclose()
+
+
+async def test_a_session_is_closed_on_the_loop_that_it_was_opened_on(session):
+    def elsewhere(make):
+        return asyncio.to_thread(lambda: asyncio.run(make()))
+
+    for make in (session.aclose, session.tasks, lambda: session.run("1")):
+        with pytest.raises(SessionError, match="belongs to the event loop it was opened on"):
+            await elsewhere(make)
+    assert (await session.run("1")).value == 1
 
 
 async def test_closing_interrupts_what_runs_and_refuses_what_waits(store, seen):
