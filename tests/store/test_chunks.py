@@ -8,7 +8,7 @@ import pytest
 from pyrepl3.errors import StoreError
 from pyrepl3.records import CHUNK
 from pyrepl3.store import chunks
-from pyrepl3.store.chunks import Known, find_places
+from pyrepl3.store.chunks import Absent, Known, digest_of, find_places, read_chunk
 from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.testing.pieces import make_delta, make_receipt, noise
 
@@ -55,3 +55,28 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     assert known.without([b"a", b"b", b"c", b"d"]) == {b"a", b"b"}
     known.add([b"e", b"f", b"g", b"h"])
     assert known.without([b"c", b"e"]) == {b"c", b"e"}
+
+
+def test_a_list_that_lies_in_a_pack_is_read_and_checked_there(tmp_path):
+    """That of a buffer of more than 8 GiB does."""
+    store = SqliteStore(tmp_path / "demo")
+    content = noise(1, 8 * CHUNK)
+    store.commit(make_delta(buffers={"x": [content]}), make_receipt(1), parent=0)
+    db, packs = store._db, store._packs
+    digest = digest_of(content[CHUNK : 2 * CHUNK])
+    row = db.execute("SELECT size, pack, at FROM chunk WHERE digest = ?", (digest,)).fetchone()
+    size, pack, at = row
+    assert pack
+    assert read_chunk(db, packs, digest, row) == content[CHUNK : 2 * CHUNK]
+    for place in (
+        (size, pack, at + CHUNK),
+        (size, pack, -at),
+        (size - 1, pack, at),
+        (1 << 50, pack, at),
+        (-1, pack, at),
+        (size, pack, packs.size(pack) - 1),
+        (size, pack + 1, at),
+    ):
+        with pytest.raises(Absent):
+            read_chunk(db, packs, digest, place)
+    store.close()
