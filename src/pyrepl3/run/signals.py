@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pyrepl3.run.aim import decide_in_handler
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _KICK = getattr(signal, "SIGURG", None)
 _LATER = (0.0, 0.02, 0.1)  # seconds between a Ctrl-C and the kicks that follow it
 _ANSWER = 0.2  # seconds after the last kick until a Ctrl-C counts as unheard
+_LATE = 1.0  # seconds that a press may be noted after its handler
 _IN_A_ROW = 5.0  # seconds after which an unheard Ctrl-C does not count any more
 
 
@@ -55,6 +57,8 @@ class MainThread:
         self._running = running
         self._pressed: list[tuple[float, str | None]] = []
         """When Ctrl-C was pressed, and in which cell; every handler that runs empties it."""
+        self._heard: deque[float] = deque(maxlen=8)
+        """When a handler ran for a press that was not noted yet."""
         self._told = 0
         self._asked = False
         self._before: Any = None
@@ -91,6 +95,8 @@ class MainThread:
         self._pipe = None
 
     def _on_ctrl_c(self, number: int, frame: FrameType | None) -> None:
+        if not self._pressed:
+            self._heard.append(time.monotonic())
         # Asked already: _look has done it, while this could not run.
         if self._asked or self._interrupt(None):
             self._on_kick(number, frame)
@@ -114,10 +120,19 @@ class MainThread:
             while numbers := pipe.read(512):
                 presses = numbers.count(signal.SIGINT)
                 if presses:
-                    self._pressed += [(time.monotonic(), self._running())] * presses
+                    now = time.monotonic()
+                    unheard = presses - self._count_heard(presses, now)
+                    self._pressed += [(now, self._running())] * unheard
                     for delay in _LATER:
                         WATCHDOG.call_later(delay, kick)
                     WATCHDOG.call_later(_LATER[-1], self._wait)
+
+    def _count_heard(self, presses: int, now: float) -> int:
+        """Of how many presses a handler has run before they could be noted: this thread came late."""
+        heard = 0
+        while heard < presses and self._heard:
+            heard += now - self._heard.popleft() < _LATE
+        return heard
 
     def _wait(self) -> None:
         # From here on: where the watchdog comes late, all that was due runs at once.
