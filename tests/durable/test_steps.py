@@ -13,7 +13,7 @@ from pyrepl3.durable.embedded import Embedded
 from pyrepl3.durable.local import LocalPromises
 from pyrepl3.durable.remote import RemotePromises
 from pyrepl3.durable.steps import KEPT, ResonateDurability
-from pyrepl3.records import Kept
+from pyrepl3.records import Asked, Kept
 from pyrepl3.testing.durability import durability_checks
 
 
@@ -116,3 +116,85 @@ def test_what_a_cancelled_cell_has_left_goes_by_age_and_steps_of_one_that_is_not
     assert third.open("demo-c5-00000000", 0).result(10).known
     assert third.find("demo-c5-00000000-1").result(10) == big
     third.aclose().result(10)
+
+
+# --- who comes late -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens the same place again at each call; what was open is closed."""
+    every = []
+
+    def open_again():
+        for one in every:
+            one.aclose().result(10)
+        every.append(
+            ResonateDurability(
+                lambda: LocalPromises(Embedded(tmp_path / "durable.db")),
+                name="demo",
+                folder=tmp_path / "steps",
+            )
+        )
+        return every[-1]
+
+    yield open_again
+    for one in every:
+        one.aclose().result(10)
+
+
+STEP = Kept(mark="f()", data=b"1")
+
+
+def test_a_step_of_a_task_that_outlived_its_cell_leaves_nothing(tmp_path, opened):
+    one = opened()
+    key = one.open("demo-c1-00000000", 0).result(10).key
+    one.settle("demo-c1-00000000", 1).result(10)
+    assert one.step(f"{key}-1", STEP).result(10) == STEP
+    assert one.find(f"{key}-1").result(10) is None
+    assert kept_in(tmp_path) == set()
+
+
+def test_what_a_cell_has_left_is_gone_when_the_session_is_closed_right_after_it(tmp_path, opened):
+    one = opened()
+    key = one.open("demo-c1-00000000", 0).result(10).key
+    for n in range(200):
+        one.step(f"{key}-{n}", STEP).result(10)
+    one.settle("demo-c1-00000000", 1)
+    one.aclose().result(10)
+    assert kept_in(tmp_path) == set()
+
+
+def test_steps_of_a_cell_that_runs_beside_stay_when_a_later_one_ends(tmp_path, opened):
+    one = opened()
+    key = one.open("demo-c1-00000000", 0).result(10).key
+    one.step(f"{key}-1", STEP).result(10)
+    one.open("demo-c2-00000000", 0).result(10)
+    one.settle("demo-c2-00000000", 1).result(10)
+    one.step(f"{key}-2", STEP).result(10)
+    again = opened()
+    assert again.open("demo-c1-00000000", 0).result(10).known
+    assert again.find(f"{key}-1").result(10) == again.find(f"{key}-2").result(10) == STEP
+
+
+def test_a_cell_that_was_cancelled_while_its_process_was_gone_hears_of_it(opened):
+    one = opened()
+    one.open("demo-c1-00000000", 0).result(10)
+    assert one.cancel("demo-c1-00000000").result(10)
+    again = opened()
+    told = []
+    again.when_cancelled = told.append
+    assert again.open("demo-c1-00000000", 0).result(10).known
+    assert told == ["demo-c1-00000000"]
+
+
+def test_of_answers_at_once_one_counts_and_the_others_are_told(opened):
+    one = opened()
+    key = one.open("demo-c1-00000000", 0).result(10).key
+    for n in range(20):
+        asking = one.ask(f"{key}-{n}", Asked(id=f"{key}-{n}", prompt="?", choices=(), mark="ask"))
+        while f"{key}-{n}" not in {each.id for each in one.asked().result(10)}:
+            pass
+        answers = [one.answer(f"{key}-{n}", b"%d" % m) for m in range(4)]
+        counted = [m for m, answer in enumerate(answers) if answer.result(10)]
+        assert [b"%d" % m for m in counted] == [asking.result(10).data]
