@@ -604,6 +604,11 @@ async def test_a_session_is_closed_on_the_loop_that_it_was_opened_on(session):
     assert (await session.run("1")).value == 1
 
 
+async def test_completion_is_at_the_end_unless_told_where(session):
+    assert await session.complete("len + prin") == ("print",)
+    assert "len" in await session.complete("le + prin", 2)
+
+
 async def test_closing_interrupts_what_runs_and_refuses_what_waits(store, seen):
     async with pyrepl3.open_session("kept", store=store, observe=seen) as session:
         running = asyncio.create_task(session.run("x = 1\nprint('in')\nwhile True: pass"))

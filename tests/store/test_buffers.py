@@ -318,6 +318,41 @@ def test_the_pack_of_a_commit_that_did_not_come_to_its_end_is_left_alone_until_a
     store.close()
 
 
+def test_a_pack_that_a_fork_shares_gets_no_more_from_either(path):
+    """Each cuts off what it could not finish; the other's must not go with it."""
+    _, changed = fill(path)
+    store = SqliteStore(path)
+    fork = store.fork("fork")
+    shared = path / "pack-000001"
+    assert shared.samefile(path.parent / "fork" / "pack-000001")
+    size = shared.stat().st_size
+    for n, one in enumerate((fork, store)):
+        one.commit(make_delta(buffers={"y": [noise(9 + n, BIG)]}), make_receipt(3), parent=2)
+        assert shared.stat().st_size == size
+    for n, one in enumerate((fork, store)):
+        assert read_buffers(one.load()) == {"x": [changed], "y": [noise(9 + n, BIG)]}
+        one.verify()
+        one.close()
+
+
+def test_a_new_pack_has_its_name_on_disk_before_a_row_tells_of_it(path, monkeypatch):
+    """Else a power cut may take the pack and leave the epoch."""
+    store = SqliteStore(path)
+    synced = []
+
+    def sync(folder):
+        epochs = store._db.execute("SELECT count(*) FROM epoch").fetchone()[0]
+        synced.append((folder, epochs, sorted(file.name for file in path.glob("pack-*"))))
+
+    monkeypatch.setattr(packs, "sync", sync)
+    monkeypatch.setattr(packs, "FULL", CHUNK)
+    store.commit(make_delta(buffers={"x": [noise(1, BIG)]}), make_receipt(1), parent=0)
+    assert synced == []  # the first is made with the session
+    store.commit(make_delta(buffers={"x": [noise(2, BIG)]}), make_receipt(2), parent=1)
+    assert synced == [(path, 1, ["pack-000001", "pack-000002"])]
+    store.close()
+
+
 # --- what does not go to the disk ---------------------------------------------------------------
 
 

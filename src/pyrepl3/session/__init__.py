@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -42,7 +42,6 @@ from pyrepl3.session.waiting import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from types import TracebackType
 
     from pyrepl3.ports import Durability, Observer, Pace, Runner, Store
     from pyrepl3.records import Event, ModeReport, Outcome, ParallelReport, TaskInfo
@@ -382,14 +381,3 @@ class Session(Flowing, Auditing, Debugged, Asking, Checking, WithFiles):
             if self._store is not None and self._blocking is not None:
                 await self._call(self._store.close)
                 self._blocking.shutdown(wait=False)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
