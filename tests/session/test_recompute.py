@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 import pyrepl3
+from pyrepl3.errors import StoreError
 from pyrepl3.records import Cell, Epoch, Notice, Receipt, Restored
 from pyrepl3.session.recompute import find_makers
 from pyrepl3.snapshot import rebuild
-from pyrepl3.testing.fakes import Seen
+from pyrepl3.testing.fakes import FakeStore, Seen
 
 
 def open_at(path, **options):
@@ -111,6 +112,23 @@ async def test_a_cell_that_fails_when_run_again_is_told_and_loses_nothing_else(t
         assert session.lost.keys() == {"g"}
         assert await session.fetch("x") == [1]
         assert any("cell 1 failed when it was run again for g" in n.text for n in seen.of(Notice))
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+async def test_a_past_that_cannot_be_read_costs_no_more_than_who_made_what(monkeypatch, recompute):
+    store = FakeStore()
+    async with pyrepl3.open_session("demo", store=store) as session:
+        await session.run("x = [1]; g = (i for i in [])")
+    store = store.again()
+
+    def history(epoch=None):
+        raise StoreError("a flipped bit")
+
+    monkeypatch.setattr(store, "history", history)
+    async with pyrepl3.open_session("demo", store=store, recompute=recompute) as session:
+        assert session.lost.keys() == {"g"}
+        assert "made by" not in session.lost["g"]
+        assert await session.fetch("x") == [1]
 
 
 async def test_background_tasks_that_ended_with_their_process_are_told(tmp_path):

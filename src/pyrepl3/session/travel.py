@@ -132,13 +132,13 @@ class Travel:
         line: Sequence[Epoch] = ()
         makers: dict[str, Cell] = {}
         if snapshot.lost:
-            line = await self._call(lambda: store.history(snapshot.epoch))
+            line = await self._line_to(store, snapshot.epoch)
             makers = find_makers(line, snapshot.lost)
             numbers = {name: cell.n for name, cell in makers.items()}
             snapshot = msgspec.structs.replace(snapshot, makers=numbers)
         self.lost = lost = await self._runner.restore(snapshot)
         if late := lost.keys() - snapshot.lost.keys():  # here, and not when they were stored
-            line = line or await self._call(lambda: store.history(snapshot.epoch))
+            line = line or await self._line_to(store, snapshot.epoch)
             made = find_makers(line, late)
             makers |= made
             told = {name: f"{lost[name]} (made by cell {cell.n})" for name, cell in made.items()}
@@ -174,6 +174,12 @@ class Travel:
             self._checking = asyncio.create_task(self._check_rest(snapshot.verify, tell))
         if epoch is not None:
             await self._call(lambda: store.move(snapshot.epoch))
+
+    async def _line_to(self, store: Store, epoch: int) -> Sequence[Epoch]:
+        """The epochs that lead to one; none where they cannot be read: who made what is then not known."""
+        with suppress(StoreError):
+            return await self._call(lambda: store.history(epoch))
+        return ()
 
     async def _check_rest(self, verify: Callable[[], bool], tell: Observer) -> None:
         """Compare what was mapped with its checksums, bit by bit: commits come in between."""
