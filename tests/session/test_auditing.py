@@ -270,7 +270,7 @@ def blob(*names):
 def test_an_amended_delta_does_what_both_do_in_their_order():
     head = Delta(
         blobs=(blob("a", "b"), blob("c"), blob("d")),
-        deleted=frozenset({"e", "f"}),
+        deleted=frozenset({"e", "f", "i"}),
         lost={"g": "why", "h": "why"},
         reprs={"a": "1", "b": "2", "c": "3", "d": "4"},
         engine=b"old",
@@ -284,7 +284,7 @@ def test_an_amended_delta_does_what_both_do_in_their_order():
     )
     whole = amend(head, late)
     assert whole.blobs == (msgspec.structs.replace(blob("a", "b"), names=("a",)), *late.blobs)
-    assert whole.deleted == {"c", "h"}
+    assert whole.deleted == {"c", "h", "i"}
     assert whole.lost == {"d": "gone", "f": "gone"}
     assert whole.reprs == {"a": "1", "b": "5", "e": "6", "g": "7"}
     assert whole.engine == b"new"

@@ -264,3 +264,19 @@ def test_a_random_life(kept, seed):
             for content, item in zip(made, some, strict=True):
                 assert kept.read(content.record) == item.tobytes()
         some = item = None
+
+
+def test_memory_that_is_written_whole_is_not_watched_until_it_is_calm_again(kept):
+    """The first write to each watched page is slow."""
+    array = noise(40 * CHUNK)
+    kept.save(array)
+    kept.save(array)
+    (place,) = kept.buffers._ranges.values()
+    watched = place._watch is not None
+    array ^= 1
+    assert kept.save(array) > array.nbytes
+    assert place._watch is None
+    kept.save(array)
+    array[5] ^= 1
+    assert kept.save(array) < 2 * CHUNK + 5000
+    assert (place._watch is not None) == watched

@@ -187,3 +187,11 @@ def test_where_the_kernel_refuses_nothing_is_watched(memory, monkeypatch):
     monkeypatch.setattr(pages, "_USERFAULTFD", {})
     assert pages.watch(memory.start, SIZE) is None
     assert pages._found == [None]
+
+
+def test_a_kernel_that_does_not_tell_what_was_written_is_not_believed(memory, monkeypatch):
+    watched(memory).close()
+    monkeypatch.setattr(pages, "_found", [])
+    monkeypatch.setattr(pages._Kernel, "scan", lambda *_: iter(()))
+    assert pages.watch(memory.start, SIZE) is None
+    assert pages._found == [None]
