@@ -122,6 +122,25 @@ async def test_what_a_thread_does_after_its_cell_is_found(tmp_path, late):
         assert set(snapshot.lost) == set(session.lost) & set(live)
 
 
+async def test_what_a_task_does_after_its_epoch_was_audited_is_found_in_idle_time(tmp_path):
+    seen = Seen()
+    async with open_at(tmp_path, observe=seen) as session:
+        await session.run(HIDE)
+        await session.run(
+            "import asyncio; loop, go = asyncio.get_running_loop(), asyncio.Event()\n"
+            "async def late(): await go.wait(); holder.x.append(2); await asyncio.sleep(3600)\n"
+            "task = asyncio.create_task(late())"
+        )
+        async with asyncio.timeout(20):
+            while not (await session.history())[-1].audited:
+                await asyncio.sleep(0.01)
+        loop, go = await session.fetch("loop"), await session.fetch("go")
+        loop.call_soon_threadsafe(go.set)
+        await seen.until(lambda event: isinstance(event, Notice) and event.kind == "late-change")
+    async with open_at(tmp_path) as session:
+        assert await session.fetch("x") == [1, 2]
+
+
 async def test_an_epoch_that_was_never_audited_says_so_when_it_comes_back(tmp_path):
     seen = Seen()
     async with open_at(tmp_path, observe=seen) as session:
