@@ -21,7 +21,7 @@ from benchmarks.keepers import OURS, PEERS, installed
 from benchmarks.measure import keeping_bytecode
 from benchmarks.peers import calibrate
 from benchmarks.report import Report, markdown, number
-from benchmarks.workload import CELLS, DECLARED, WORKLOADS
+from benchmarks.workload import CELLS, WORKLOADS
 
 DICTS = next(n for n, source in enumerate(CELLS) if source.startswith("people[4_242]"))
 RIGHT = WORKLOADS["cells"].results
@@ -77,10 +77,11 @@ def keep(way: str, workload: str, *, restored: bool) -> Kept:
                 kept.right += 1
             else:
                 kept.wrong[name] = value
+        declared = WORKLOADS[workload].declared
         if found["declared"]:
             kept.right += 1
-        elif WORKLOADS[workload].declared is not None:
-            kept.wrong[DECLARED] = "gone, and nobody said so"
+        elif declared is not None:
+            kept.wrong[declared] = "gone, and nobody said so"
     return kept
 
 
@@ -162,9 +163,7 @@ def run(report: Report, *, quick: bool) -> None:
     if OURS in data:
         grid = [["", "stored, MB", "restore, s", f"right of {SAME}"]]
         for way, kept in data.items():
-            grid.append(
-                [way, number(kept.stored / 1e6), number(kept.restore), str(kept.right)],
-            )
+            grid.append([way, number(kept.stored / 1e6), number(kept.restore), str(kept.right)])
         count = len(WORKLOADS["data"].cells)
         report.note(f"## Data alone: {count} of these cells\n\n" + "\n".join(markdown(grid)))
     if OURS in found:

@@ -299,8 +299,7 @@ def main() -> None:
     del numpy, pandas
     place = Path(folder)
     if way == OURS:
-        live, restore = live_ours, restore_ours
-        asyncio.run((live if action == "live" else restore)(place, workload))
+        asyncio.run((live_ours if action == "live" else restore_ours)(place, workload))
     else:
         (live_peer if action == "live" else restore_peer)(way, place, workload)
 

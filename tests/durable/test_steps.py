@@ -56,12 +56,18 @@ def test_steps_over_the_sdk_s_client(check, tmp_path):
     check.run(lambda: ResonateDurability(open_promises, name="demo", folder=tmp_path / "steps"))
 
 
+def open_in(folder, **options):
+    """Steps in a file of ``folder``."""
+
+    def connect():
+        return LocalPromises(Embedded(folder / "durable.db", **options))
+
+    return ResonateDurability(connect, name="demo", folder=folder / "steps")
+
+
 @pytest.mark.parametrize("check", durability_checks(), ids=lambda check: check.name)
 def test_steps_on_the_embedded_server(check, tmp_path):
-    def open_promises():
-        return LocalPromises(Embedded(tmp_path / "durable.db"))
-
-    check.run(lambda: ResonateDurability(open_promises, name="demo", folder=tmp_path / "steps"))
+    check.run(lambda: open_in(tmp_path))
 
 
 # --- what goes by age -----------------------------------------------------------------------------
@@ -86,15 +92,8 @@ def test_what_a_cancelled_cell_has_left_goes_by_age_and_steps_of_one_that_is_not
     tmp_path,
 ):
     clock = Clock()
-
-    def opened():
-        def connect():
-            return LocalPromises(Embedded(tmp_path / "durable.db", clock=clock))
-
-        return ResonateDurability(connect, name="demo", folder=tmp_path / "steps")
-
     big = Kept(mark="f()", data=bytes(INLINE + 1))
-    first = opened()
+    first = open_in(tmp_path, clock=clock)
     for cell in ("demo-c1-00000000", "demo-c5-00000000"):
         key = first.open(cell, 0).result(10).key
         first.step(f"{key}-1", big).result(10)
@@ -102,7 +101,7 @@ def test_what_a_cancelled_cell_has_left_goes_by_age_and_steps_of_one_that_is_not
     first.aclose().result(10)
     for later, gone in ((KEPT - 60, False), (120, True)):
         clock.now += int(later * 1000)
-        other = opened()
+        other = open_in(tmp_path, clock=clock)
         other.open("demo-c2-00000000", 0).result(10)
         other.settle("demo-c2-00000000", 1).result(10)
         other.aclose().result(10)
@@ -112,7 +111,7 @@ def test_what_a_cancelled_cell_has_left_goes_by_age_and_steps_of_one_that_is_not
         assert kept_in(tmp_path) == left
         files = {path.stem for path in (tmp_path / "steps").iterdir()}
         assert files == {name for name in left if name.endswith("-1")}
-    third = opened()
+    third = open_in(tmp_path, clock=clock)
     assert third.open("demo-c5-00000000", 0).result(10).known
     assert third.find("demo-c5-00000000-1").result(10) == big
     third.aclose().result(10)
@@ -129,13 +128,7 @@ def opened(tmp_path):
     def open_again():
         for one in every:
             one.aclose().result(10)
-        every.append(
-            ResonateDurability(
-                lambda: LocalPromises(Embedded(tmp_path / "durable.db")),
-                name="demo",
-                folder=tmp_path / "steps",
-            )
-        )
+        every.append(open_in(tmp_path))
         return every[-1]
 
     yield open_again
@@ -193,8 +186,7 @@ def test_of_answers_at_once_one_counts_and_the_others_are_told(opened):
     key = one.open("demo-c1-00000000", 0).result(10).key
     for n in range(20):
         asking = one.ask(f"{key}-{n}", Asked(id=f"{key}-{n}", prompt="?", choices=(), mark="ask"))
-        while f"{key}-{n}" not in {each.id for each in one.asked().result(10)}:
-            pass
+        assert [each.id for each in one.asked().result(10)] == [f"{key}-{n}"]
         answers = [one.answer(f"{key}-{n}", b"%d" % m) for m in range(4)]
         counted = [m for m, answer in enumerate(answers) if answer.result(10)]
         assert [b"%d" % m for m in counted] == [asking.result(10).data]

@@ -10,12 +10,18 @@ from pyrepl3.store.sqlite import SqliteStore
 from pyrepl3.testing.pieces import make_delta, make_receipt, noise
 
 
+def commits(store, count):
+    """So many epochs of 100 kB, in rows; told one by one."""
+    at = 0
+    for n in range(count):
+        at = store.commit(make_delta({"v": noise(n, 100_000)}), make_receipt(n), parent=at)
+        yield at
+
+
 def test_the_log_is_folded_into_the_file_beside_the_commits(tmp_path, monkeypatch):
     monkeypatch.setattr(folding, "_LOG", 512 * 1024)
     store = SqliteStore(tmp_path / "demo")
-    at = 0
-    for n in range(30):
-        at = store.commit(make_delta({"v": noise(n, 100_000)}), make_receipt(n), parent=at)
+    for _ in commits(store, 30):
         store._folding.wait()
     assert (tmp_path / "demo" / "session.db-wal").stat().st_size < 2_000_000
     assert (tmp_path / "demo" / "session.db").stat().st_size > 2_000_000
@@ -25,9 +31,7 @@ def test_the_log_is_folded_into_the_file_beside_the_commits(tmp_path, monkeypatc
 def test_a_short_log_is_left_alone(tmp_path):
     """Each fold costs two syncs, which compete with the commits."""
     store = SqliteStore(tmp_path / "demo")
-    at = 0
-    for n in range(20):
-        at = store.commit(make_delta({"v": noise(n, 100_000)}), make_receipt(n), parent=at)
+    assert len(list(commits(store, 20))) == 20
     store._folding.wait()
     assert (tmp_path / "demo" / "session.db").stat().st_size < 200_000
     store.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 
@@ -133,10 +132,9 @@ def test_a_pack_that_cannot_be_read_to_its_end_is_not_replaced_by_half_of_it(sto
 
 
 def test_the_database_gets_smaller_when_a_quarter_of_it_is_free(store, tmp_path):
-    random_ = random.Random(1)
     at = 0
     for n in range(40):
-        at = store.commit(make_delta({"v": random_.randbytes(15_000)}), make_receipt(n), parent=at)
+        at = store.commit(make_delta({"v": noise(n, 15_000)}), make_receipt(n), parent=at)
     store._folding.wait()
     file = tmp_path / "demo" / "session.db"
     assert file.stat().st_size + file.with_name("session.db-wal").stat().st_size > 600_000

@@ -443,7 +443,6 @@ def test_a_full_disk_keeps_the_old_epoch_and_goes_on_when_there_is_room(path):
     store.close()
 
 
-@pytest.mark.slow
 class Failing:
     """A database whose ``statement`` fails, undone or done."""
 
@@ -500,6 +499,7 @@ def test_a_commit_that_fails_before_its_end_leaves_nothing_behind(path):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_is_a_store_error(path):
     """The kernel refuses the write (RLIMIT_FSIZE), as a full disk or a quota does."""
     script = """

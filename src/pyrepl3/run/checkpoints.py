@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +18,7 @@ from pyrepl3.snapshot.delta import Snapshotter
 from pyrepl3.snapshot.process import is_kept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pyrepl3.records import Delta, Snapshot
     from pyrepl3.run.namespace import NamespaceManager
@@ -93,17 +94,20 @@ class Checkpoints:
 
     def restore(self, snapshot: Snapshot) -> dict[str, str]:
         """Replace the namespace. Returns what could not come back: name to reason."""
-        token = OFFERED.set(self._namespace.offered)
-        try:
+        with self._offering():
             return self._restore(snapshot)
-        finally:
-            OFFERED.reset(token)
 
     def reload(self) -> tuple[str, ...]:
         """Load what referred to a lost name that is bound again. Returns the names that came back."""
+        with self._offering():
+            return tuple(sorted(self._snapshotter.reload()))
+
+    @contextmanager
+    def _offering(self) -> Iterator[None]:
+        """What is loaded meanwhile finds the host functions of this session."""
         token = OFFERED.set(self._namespace.offered)
         try:
-            return tuple(sorted(self._snapshotter.reload()))
+            yield
         finally:
             OFFERED.reset(token)
 
