@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from concurrent.futures import Future
 from contextlib import closing
 
 import pytest
@@ -179,6 +181,41 @@ def test_a_cell_that_was_cancelled_while_its_process_was_gone_hears_of_it(opened
     again.when_cancelled = told.append
     assert again.open("demo-c1-00000000", 0).result(10).known
     assert told == ["demo-c1-00000000"]
+
+
+class Slow(LocalPromises):
+    """On whose way to the server questions wait until ``go``."""
+
+    def __init__(self, embedded):
+        super().__init__(embedded)
+        self.go = threading.Event()
+
+    def create(self, name, param, tags, until=None):
+        if tags["pyrepl3"] != "ask":
+            return super().create(name, param, tags, until)
+        made = Future()
+
+        def work():
+            self.go.wait()
+            made.set_result(LocalPromises.create(self, name, param, tags, until).result())
+
+        threading.Thread(target=work).start()
+        return made
+
+
+def test_a_question_that_is_on_its_way_is_waited_for_by_who_looks_for_it_and_who_answers(tmp_path):
+    promises = Slow(Embedded(tmp_path / "durable.db"))
+    one = ResonateDurability(lambda: promises, name="demo", folder=tmp_path / "steps")
+    key = one.open("demo-c1-00000000", 0).result(10).key
+    question = Asked(id=f"{key}-1", prompt="?", choices=(), mark="ask")
+    asking, asked = one.ask(question.id, question), one.asked()
+    answered = one.answer(question.id, b"yes")
+    assert one.find(f"{key}-9").result(10) is None  # what was posted before is answered
+    promises.go.set()
+    assert asked.result(10) == (question,)
+    assert answered.result(10)
+    assert asking.result(10).data == b"yes"
+    one.aclose().result(10)
 
 
 def test_of_answers_at_once_one_counts_and_the_others_are_told(opened):

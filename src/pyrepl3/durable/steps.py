@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class ResonateDurability:
         self._swept = False
         self._cells: dict[str, str] = {}  # by name: the key. Replaced in one go, read on any thread
         self._left: dict[str, set[str]] = {}  # by key: questions that wait
+        self._putting: set[Future[Found]] = set()  # questions on their way to the server
 
     # --- the port -----------------------------------------------------------------------------------
 
@@ -228,7 +230,10 @@ class ResonateDurability:
             raise DurabilityError("a task cannot ask once the cell that started it is over")
         self._left.setdefault(key, set()).add(step)
         param = {"mark": asked.mark, "prompt": asked.prompt, "choices": list(asked.choices)}
-        found = await On(promises.create(step, param, self._tags("ask")))
+        putting = promises.create(step, param, self._tags("ask"))
+        self._putting.add(putting)
+        putting.add_done_callback(self._putting.discard)
+        found = await On(putting)
         if found.state == "pending":
             found = await On(promises.settled(step))
         self._left.get(key, set()).discard(step)
@@ -236,7 +241,14 @@ class ResonateDurability:
             raise DurabilityError(f"question {step} was withdrawn")
         return await self._read(found)
 
+    async def _put(self) -> None:
+        """Until the questions are there that were asked before this: people are told of them at once."""
+        for putting in list(self._putting):
+            with suppress(Exception):  # told to whoever asks
+                await On(putting)
+
     async def _asked(self, promises: Promises) -> tuple[Asked, ...]:
+        await self._put()
         found = await On(promises.search(self._tags("ask")))
         found.sort(key=lambda promise: (promise.created, promise.id))
         return tuple(
@@ -250,6 +262,7 @@ class ResonateDurability:
         )
 
     async def _answer(self, promises: Promises, step: str, data: bytes) -> bool:
+        await self._put()
         found = await On(promises.get(step))
         if found is None or found.state != "pending" or found.tags.get("pyrepl3") != "ask":
             return False
